@@ -62,7 +62,7 @@ def test_primal_and_dual_agree():
 
 def test_weights_are_repetitions():
     counts = np.random.default_rng(0).integers(1, 3, len(Y))
-    model = dl.TunedRidge(criterion="sure", noise=50.0, certify=False)
+    model = dl.TunedRidge(criterion="sure", noise=50.0, certify=False, weights="repetitions")
     weighted = model.fit(X, Y, sample_weight=counts).penalties_[0]
     repeated = model.fit(np.repeat(X, counts, 0), np.repeat(Y, counts)).penalties_[0]
     assert weighted == pytest.approx(repeated, rel=1e-5)

@@ -18,6 +18,7 @@ OTHERS = [
     dl.TunedRidge(criterion="loo"),
     dl.TunedLasso(cv=3, certify=False),
     dl.TunedElasticNet(cv=3, certify=False),
+    dl.TunedGroupLasso(cv=3, certify=False),
     dl.TunedLogisticRegression(cv=3, certify=False),
     dl.TunedSVC(cv=3, certify=False),
     dl.TunedSVR(cv=3, certify=False),

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.linear_model import HuberRegressor
 
 import dini_learn as dl
 from dini_learn._progress import Progress
@@ -47,7 +48,7 @@ def both(inner, folds, strengths, points):
         dl.TunedGroupLasso(feature_groups=GROUPS, cv=3),
         dl.TunedQuantile(cv=3),
         dl.TunedLasso(cv=3),
-        pytest.param(dl.TunedHuber(cv=3), marks=pytest.mark.thorough),
+        dl.TunedHuber(cv=3),
     ],
 )
 def test_warm_and_cold_fits_agree(model):
@@ -134,3 +135,30 @@ def test_quantiles_of_samples_that_are_interpolated():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dl.TunedQuantile(cv=3).fit(design, y)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e8, 1e14])
+def test_one_target_far_from_the_others(size):
+    """A robust fit does not see how far: its scale is that of the others, and so is its penalty."""
+    random = np.random.default_rng(0)
+    design, truth = random.normal(size=(400, 10)), random.normal(size=10)
+    y = design @ truth + random.normal(size=400)
+    y[3] = size
+    model = dl.TunedHuber(cv=3).fit(design, y)
+    theirs = HuberRegressor(alpha=model.penalties_[0], max_iter=10_000, tol=1e-8).fit(design, np.minimum(y, 1e4))
+    assert model.scale_ == pytest.approx(theirs.scale_, rel=1e-2)
+    np.testing.assert_allclose(model.coef_, theirs.coef_, rtol=0, atol=5e-3)
+    assert model.hypergradient_.error < 1e-6
+    median = dl.TunedQuantile(cv=3, certify=False).fit(design, y)
+    np.testing.assert_allclose(median.coef_, truth, rtol=0, atol=0.2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_half_of_the_targets_are_one():
+    """Their median absolute deviation vanishes: the scale's start is that of the others, in any unit."""
+    random = np.random.default_rng(0)
+    design = random.normal(size=(90, 3))
+    y = np.where(np.arange(90) < 60, 0.0, design[:, 0] + random.normal(size=90))
+    one, other = (dl.TunedHuber(cv=3, certify=False, shrinkage=0.1).fit(design, unit * y) for unit in (1.0, 1e-6))
+    np.testing.assert_allclose(1e6 * other.coef_, one.coef_, rtol=0, atol=1e-6)
+    assert 0 < one.scale_ < 1

@@ -130,7 +130,7 @@ def test_units_of_features_and_targets_do_not_decide(name, features, target):
         "huber": (lambda v: dl.TunedHuber(cv=3), lambda u, v: u**2 / v),
         "quantile": (lambda v: dl.TunedQuantile(cv=3), lambda u, v: u),
         "group lasso": (lambda v: dl.TunedGroupLasso(cv=3, feature_groups=groups), lambda u, v: u * v),
-        "svr": (lambda v: dl.TunedSVR(cv=3, epsilon=5.0 * v), lambda u, v: u**2),
+        "svr": (lambda v: dl.TunedSVR(cv=3), lambda u, v: u**2),
     }[name]
     plain, scaled = (make(v).fit(u * scale(D), v * TARGET) for u, v in ((1.0, 1.0), (features, target)))
     np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * ahead(features, target), rtol=1e-4)
@@ -146,6 +146,26 @@ def test_units_do_not_decide_beside_an_intercept(model, y, unit):
     plain, scaled = (clone(model).fit(u * scale(D), y) for u in (1.0, unit))
     np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * unit**2, rtol=1e-3)
     np.testing.assert_allclose(scaled.coef_ * unit, plain.coef_, rtol=0, atol=1e-4 * np.abs(plain.coef_).max())
+
+
+def test_a_tube_by_default():
+    """It is a tenth of a robust deviation, in any unit, and the fit is no ridge."""
+    ridge = dl.TunedSVR(cv=3, epsilon=0.0).fit(scale(D), TARGET)
+    for unit in (1e-6, 1.0, 1e6):
+        model = dl.TunedSVR(cv=3).fit(scale(D), unit * TARGET)
+        deviation = 1.4826 * np.median(np.abs(TARGET - np.median(TARGET)))
+        assert model.epsilon_ == pytest.approx(0.1 * unit * deviation, rel=1e-2)
+        assert np.abs(model.coef_ / unit - ridge.coef_).max() > 1e-3 * np.abs(ridge.coef_).max()
+
+
+@pytest.mark.parametrize("level", [1e-4, 1e3, 1e9])
+def test_the_level_of_counts_does_not_decide(level):
+    """The loss grows with it, and so do penalties; coefficients stay."""
+    plain, scaled = (dl.TunedPoisson().fit(scale(D), part * TARGET) for part in (1.0, level))
+    np.testing.assert_allclose(scaled.penalties_, level * plain.penalties_, rtol=1e-4)
+    np.testing.assert_allclose(scaled.coef_, plain.coef_, rtol=0, atol=1e-6)
+    assert scaled.intercept_ == pytest.approx(plain.intercept_ + np.log(level), rel=1e-9)
+    assert scaled.loss_ == pytest.approx(level * plain.loss_, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["l2", "l1"])
@@ -201,7 +221,7 @@ def test_more_features_than_samples_in_mixed_units(unit):
     random = np.random.default_rng(0)
     X = random.normal(size=(60, 80)) * np.where(np.arange(80) < 77, unit, 1.0)
     y, penalty = (X / np.abs(X).max(axis=0)).sum(axis=1), 5.0 * unit**2
-    _, _, _, inner, strengths, folds, _ = dl.TunedSVR()._task(X, y, None, None)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(epsilon=0.0)._task(X, y, None, None)
     fitted = inner.coefficients(strengths.expand(np.log([penalty])), folds)
     ridge = np.hstack([np.zeros((80, 1)), np.sqrt(penalty / 2) * np.eye(80)])
     whole = np.vstack([np.insert(X, 0, 1.0, axis=1), ridge])
@@ -237,7 +257,7 @@ def test_held_out_samples_that_see_what_the_fit_hardly_does():
     X = random.normal(size=(60, 4))
     X[3, 2] = 1e5
     y = X[:, 0] + random.normal(size=60)
-    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3)._task(X, y, None, None)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3, epsilon=0.0)._task(X, y, None, None)
     lanes, state = inner.lanes(folds), {}
 
     def truth(theta):
@@ -262,7 +282,7 @@ def test_a_start_that_is_far_away_leaves_no_rounding():
     random = np.random.default_rng(0)
     X = random.normal(size=(40, 60)) * 10.0 ** np.linspace(-4, 4, 60)
     y = X @ (random.normal(size=60) / 10.0 ** np.linspace(-4, 4, 60)) + random.normal(size=40)
-    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3)._task(X, y, None, None)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3, epsilon=0.0)._task(X, y, None, None)
     lanes, found, strong = inner.lanes(folds), [], np.log([1e5 * inner.units[1]])
     for first in ([], [np.log([1e-13 * inner.units[1]])]):
         state = {}

@@ -92,7 +92,8 @@ def test_wide_sparse_and_weighted_data():
     with pytest.raises(ValueError, match="pass noise"):
         dl.TunedLasso(criterion="sure").fit(wide, y)
     counts = random.integers(1, 3, 40)
-    settings = {"criterion": "sure", "noise": 0.3, "certify": False, "random_state": 0, "max_iter": 20}
+    settings = {"criterion": "sure", "certify": False, "random_state": 0, "max_iter": 20, "weights": "repetitions"}
+    settings["noise"] = 0.3
     thin = scipy.sparse.csr_array(wide[:, :20])
     for model in (dl.TunedLasso(**settings), dl.TunedLasso(penalties="features", shrinkage=0.1, **settings)):
         with warnings.catch_warnings():
@@ -102,6 +103,40 @@ def test_wide_sparse_and_weighted_data():
             twice = model.fit(np.repeat(wide[:, :20], counts, axis=0), np.repeat(y, counts)).coef_
         np.testing.assert_allclose(sparse, dense, atol=1e-4)
         np.testing.assert_allclose(twice, dense, atol=1e-4)
+
+
+MANY = {"penalties": "features", "shrinkage": 0.1, "max_iter": 10}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("given", [{}, MANY])
+@pytest.mark.parametrize("kind", [dl.TunedRidge, dl.TunedLasso])
+def test_weights_that_are_all_alike_change_nothing(kind, given):
+    """They are precisions; the sum of a ridge grows with them, and so does its penalty."""
+    models = [kind(criterion="sure", **given).fit(X, Y, np.full(len(Y), weight)) for weight in (1.0, 0.01, 2.0)]
+    for model, weight in zip(models[1:], (0.01, 2.0), strict=True):
+        unit = weight if kind is dl.TunedRidge else 1.0
+        np.testing.assert_allclose(model.penalties_, unit * models[0].penalties_, rtol=1e-4)
+        np.testing.assert_allclose(model.coef_, models[0].coef_, rtol=0, atol=1e-4 * np.abs(models[0].coef_).max())
+        assert model.loss_ == pytest.approx(models[0].loss_, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [dl.TunedRidge, dl.TunedLasso])
+def test_weights_are_precisions(kind):
+    """The same noise in each target and row over their standard deviations: fits, noise and criterion are the same."""
+    random = np.random.default_rng(0)
+    weights = random.uniform(0.2, 5.0, len(Y))
+    root = np.sqrt(weights / weights.mean())[:, None]
+    settings = {"criterion": "sure", "fit_intercept": False}
+    weighted = kind(**settings).fit(X, Y, weights)
+    plain = kind(**settings).fit(root * X, root[:, 0] * Y)
+    np.testing.assert_allclose(weighted.coef_, plain.coef_, rtol=1e-4)
+    assert weighted.loss_ == pytest.approx(plain.loss_, rel=1e-8)
+
+
+def test_repetitions_that_are_fewer_than_what_is_fitted():
+    with pytest.raises(ValueError, match=r"4\.42 samples, for 11 degrees of freedom: pass noise"):
+        dl.TunedLasso(criterion="sure", weights="repetitions").fit(X, Y, np.full(len(Y), 0.01))
 
 
 def criterion_of(model, design, y):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit, check_cv
-from sklearn.utils import check_random_state
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit, check_cv
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -50,7 +51,8 @@ class TunedEstimator(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "penalties": [StrOptions({"shared", "groups", "features"})],
-        "feature_groups": ["array-like", None],
+        "feature_groups": ["array-like", Mapping, None],
+        "bounds": ["array-like", None],
         "criterion": [StrOptions({"cv", "holdout"})],
         "cv": ["cv_object"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -69,6 +71,7 @@ class TunedEstimator(BaseEstimator):
         *,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -83,6 +86,7 @@ class TunedEstimator(BaseEstimator):
     ):
         self.penalties = penalties
         self.feature_groups = feature_groups
+        self.bounds = bounds
         self.criterion = criterion
         self.cv = cv
         self.validation_fraction = validation_fraction
@@ -121,7 +125,8 @@ class TunedEstimator(BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             What each sample counts, in the fits and in the criterion.
         groups : array-like of shape (n_samples,), default=None
-            Groups of samples, for a splitter ``cv`` that asks for them.
+            Groups of samples that are held out together: by ``"holdout"``, by ``"loo"``, which leaves one group out
+            then, and by a splitter ``cv`` that asks for them.
 
         Returns
         -------
@@ -164,18 +169,38 @@ class TunedEstimator(BaseEstimator):
         )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         y = self._encoded(y)
+        weights = self._weighted(y, weights)
         targets = self._targets(y)
         spec = self._spec(X, targets, weights)
-        of_features = self._groups_of(X)
+        if groups is not None:
+            groups = column_or_1d(groups)
+            check_consistent_length(X, groups)
+            # what is known in closed form is the error of each sample alone
+            spec = spec._replace(criterion="cv") if self.criterion == "loo" else spec
+        labels = self._labels() if self.penalties == "groups" or self._grouped else None
+        of_features = None if labels is None else np.unique(labels, return_inverse=True)[1]
         grouped = spec.kind == "group"
         inner = Inner(spec, X, targets, weights, of_features if grouped else None)
         # the penalty of a group is that of its size
         factor = np.sqrt(np.bincount(of_features)[of_features]) if grouped else None
         strengths = Strengths.of(self.penalties, of_features, X.shape[1], targets.shape[1], spec.kinds, factor)
-        folds, nested = self._folds(X, y, weights, groups, strengths.size > 1 and self.shrinkage == "auto")
+        nest = strengths.size > 1 and self.shrinkage == "auto"
+        folds, nested = self._folds(spec, X, y, weights, groups, nest)
         if inner.stein:
             folds, nested = probed(folds, X.shape[1]), [probed(part, X.shape[1]) for part in nested]
         return Task(X, y, weights, inner, strengths, folds, nested)
+
+    def _range(self, kinds: int) -> np.ndarray | None:
+        """Return the least and the largest penalty of each kind."""
+        if self.bounds is None:
+            return None
+        given = np.asarray(self.bounds, float)
+        if given.shape not in ((2,), (kinds, 2)) or not ((given > 0) & (given < np.inf)).all():
+            shape = "(2,)" if kinds == 1 else f"(2,) or ({kinds}, 2)"
+            raise ValueError(f"bounds must be positive numbers of shape {shape}, least and largest: given {given}.")
+        if not (given[..., 0] < given[..., 1]).all():
+            raise ValueError(f"bounds must be a least penalty and a larger one: given {given}.")
+        return np.broadcast_to(given, (kinds, 2))
 
     def _refuse_targets(self, y: Any) -> None:
         shape = getattr(y, "shape", None) or np.shape(y if isinstance(y, list | tuple) else ())
@@ -194,7 +219,7 @@ class TunedEstimator(BaseEstimator):
 
     def _searched(self, task: Task, progress: Progress) -> Outcome:
         inner, strengths, folds = task.inner, task.strengths, task.folds
-        tuning = Tuning(inner, strengths, self.max_iter, self.tol, progress, self.n_jobs)
+        tuning = Tuning(inner, strengths, self.max_iter, self.tol, progress, self.n_jobs, self._range(inner.spec.kinds))
         tuned = tuning.run(folds, task.nested, self.shrinkage)
         if not np.isfinite(tuned.best.value):
             raise ValueError(
@@ -210,32 +235,71 @@ class TunedEstimator(BaseEstimator):
     def _encoded(self, y: np.ndarray) -> np.ndarray:
         return y
 
-    def _groups_of(self, X: Any) -> np.ndarray | None:
-        """Return the number of the group of each feature, where they matter."""
-        if self.penalties != "groups" and not self._grouped:
-            return None
-        if self.feature_groups is None:
+    def _weighted(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the weights of samples with what their targets add."""
+        del y
+        return weights
+
+    def _labels(self) -> np.ndarray:
+        """Return the group of each feature."""
+        given, features = self.feature_groups, self.n_features_in_
+        if given is None:
             raise ValueError(
-                "feature_groups is needed, an array of shape (n_features,) with the group of each feature."
+                "feature_groups is needed: an array of shape (n_features,) with the group of each feature, or a "
+                "mapping from the names of features to their groups."
             )
-        given = np.asarray(self.feature_groups)
-        if given.shape != (X.shape[1],):
+        if isinstance(given, Mapping):
+            given = self._by_name(list(given), list(given.values()))
+        elif hasattr(given, "index") and not isinstance(given, Sequence) and list(given.index) != list(range(features)):
+            # a Series has names of its own, but for those that say nothing
+            given = self._by_name(list(given.index), list(given))
+        given = np.asarray(given)
+        if given.shape != (features,):
             raise ValueError(
-                f"feature_groups must be of shape (n_features,) = ({X.shape[1]},), the group of each feature: given "
+                f"feature_groups must be of shape (n_features,) = ({features},), the group of each feature: given "
                 f"{given.shape}."
             )
         if given.dtype.kind == "f" and np.isnan(given).any():
             raise ValueError("feature_groups contains NaN: the group of each feature is needed.")
         try:
-            return np.unique(given, return_inverse=True)[1]
+            np.unique(given)
         except TypeError as error:
             raise ValueError(
                 "feature_groups must be labels that can be sorted, all numbers or all strings: given some of each."
             ) from error
+        return given
 
-    def _folds(self, X: Any, y: np.ndarray, weights: np.ndarray, groups: Any, nest: bool) -> tuple[Folds, list[Folds]]:
+    def _by_name(self, names: list[Any], groups: list[Any]) -> list[Any]:
+        """Return groups in the order of the features, whose names are those of ``X``, or their places."""
+        features = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+        known = dict(zip(names, groups, strict=True))
+        missing = [name for name in features if name not in known]
+        unknown = [name for name in known if name not in set(features)]
+        if len(known) < len(names) or missing or unknown:
+            what = "names of the columns of X" if hasattr(self, "feature_names_in_") else "places of the columns of X"
+            raise ValueError(
+                f"feature_groups must have the group of each feature once, by the {what}: without one are "
+                f"{missing[:5]}, unknown are {unknown[:5]}, and {len(names) - len(known)} are there twice."
+            )
+        return [known[name] for name in features]
+
+    def _folds(
+        self, spec: Spec, X: Any, y: np.ndarray, weights: np.ndarray, groups: Any, nest: bool
+    ) -> tuple[Folds, list[Folds]]:
         samples = X.shape[0]
-        if self.criterion in ("loo", "sure"):
+        if self.criterion == "loo" and groups is not None:
+            folds = Folds.without_each(groups, weights)
+            if not nest:
+                return folds, []
+            cv = GroupKFold(min(_NESTED, len(folds.share))) if self.cv is None else check_cv(self.cv, y)
+            splits = Folds.of(cv.split(X, y, groups), samples)
+            return folds, [folds.aside(*split) for split in zip(*splits[:2], strict=True)][:_NESTED]
+        if spec.criterion in ("loo", "sure"):
+            if groups is not None and not nest:
+                raise ValueError(
+                    "criterion='sure' holds no samples out, so that groups mean nothing: it supposes that the noise of "
+                    "each is independent. Take criterion='cv' with a splitter by groups."
+                )
             whole = np.ones((1, samples), bool)
             folds = Folds(whole, whole, np.ones(1))
             if not nest:
@@ -245,9 +309,10 @@ class TunedEstimator(BaseEstimator):
         random = check_random_state(self.random_state)
         if self.criterion == "holdout":
             splitter = StratifiedShuffleSplit if self._classifies else ShuffleSplit
-            split = splitter(1, test_size=self.validation_fraction, random_state=random).split(X, y)
+            splitter = splitter if groups is None else GroupShuffleSplit
+            split = splitter(1, test_size=self.validation_fraction, random_state=random).split(X, y, groups)
             folds = Folds.of(split, samples)
-            folds = folds.halves(random) if nest else folds
+            folds = folds.halves(random, groups) if nest else folds
         else:
             splitter = check_cv(self.cv, y, classifier=self._classifies)
             folds = Folds.of(splitter.split(X, y, groups), samples)
@@ -270,7 +335,8 @@ class TunedEstimator(BaseEstimator):
         spec, targets = inner.spec, inner.data.targets
         # the squared loss is told without its half, as a mean over targets
         unit = 2.0 / targets if spec.loss == "squared" else 1.0
-        gradient = unit * outcome.best.gradient.reshape(spec.kinds, strengths.size)
+        # where many penalties are held together, the search minimizes the prior, too
+        gradient = unit * (outcome.best.gradient + tuned.best.prior).reshape(spec.kinds, strengths.size)
         shared = strengths.shared()
         maps = [shared if phase == "shared" else strengths for phase, _ in tuned.trace]
         return {
@@ -285,7 +351,7 @@ class TunedEstimator(BaseEstimator):
                 "penalties": np.array(
                     [self._shown(own, at.theta) for own, (_, at) in zip(maps, tuned.trace, strict=True)]
                 ),
-                "gradient_norm": unit * np.array([np.linalg.norm(at.gradient) for _, at in tuned.trace]),
+                "gradient_norm": unit * np.array([np.linalg.norm(at.slope) for _, at in tuned.trace]),
             },
         }
 
@@ -305,7 +371,7 @@ class TunedEstimator(BaseEstimator):
         if self.penalties == "features":
             labels = getattr(self, "feature_names_in_", labels)
         elif self.penalties == "groups":
-            labels = np.unique(np.asarray(self.feature_groups))
+            labels = np.unique(self._labels())
         elif self.penalties == "classes":
             labels = self.classes_
         for message in messages(outcome, self.max_iter, self.penalties, labels):

@@ -9,6 +9,8 @@ from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -20,10 +22,49 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
     """Base of the classifiers."""
 
     _classifies = True
+    _sparse = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TunedEstimator._parameter_constraints,
         "penalties": [StrOptions({"shared", "classes", "groups", "features"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
+
+    def __init__(
+        self,
+        *,
+        penalties="shared",
+        feature_groups=None,
+        bounds=None,
+        class_weight=None,
+        criterion="cv",
+        cv=None,
+        validation_fraction=0.2,
+        shrinkage="auto",
+        fit_intercept=True,
+        max_iter=100,
+        tol=1e-5,
+        certify=True,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            penalties=penalties,
+            feature_groups=feature_groups,
+            bounds=bounds,
+            criterion=criterion,
+            cv=cv,
+            validation_fraction=validation_fraction,
+            shrinkage=shrinkage,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            certify=certify,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     def _encoded(self, y):
         check_classification_targets(y)
@@ -35,6 +76,12 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
                 f"{self.classes_[0]!r}"
             )
         return encoder.transform(y)
+
+    def _weighted(self, y, weights):
+        if self.class_weight is None:
+            return weights
+        given = {"classes": self.classes_, "y": self.classes_[y], "sample_weight": weights}
+        return weights * compute_class_weight(self.class_weight, **given)[y]
 
     def _targets(self, y):
         if len(self.classes_) == 2:
@@ -50,7 +97,7 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
 
         Returns
@@ -59,8 +106,8 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
             Of two classes those of the second.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        scores = X @ self.coef_.T + self.intercept_
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        scores = safe_sparse_dot(X, self.coef_.T) + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X):
@@ -68,7 +115,7 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
 
         Returns
@@ -104,9 +151,12 @@ class TunedLogisticRegression(TunedClassifier):
     penalties : {"shared", "classes", "groups", "features"}, default="shared"
         One penalty for all coefficients, one for each class, each group of features, or each feature. Not all go with
         ``penalty="group"``: ``"shared"`` and ``"groups"`` do.
-    feature_groups, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify, n_jobs
-        As in :class:`TunedRidge`, and so are ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or
-        ``"holdout"``. Splits are stratified.
+    class_weight : dict, "balanced" or None, default=None
+        What the samples of each class count, beside ``sample_weight``: in the fits, and in the criterion. As in
+        :class:`sklearn.linear_model.LogisticRegression`, ``"balanced"`` gives each class the same sum.
+    feature_groups, bounds, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify
+        As in :class:`TunedRidge`, and so are ``n_jobs``, ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or
+        ``"holdout"``. Splits are stratified, but where ``groups`` are held out together.
 
     Attributes
     ----------
@@ -142,6 +192,8 @@ class TunedLogisticRegression(TunedClassifier):
         penalty="l2",
         penalties="shared",
         feature_groups=None,
+        bounds=None,
+        class_weight=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -157,6 +209,8 @@ class TunedLogisticRegression(TunedClassifier):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
+            class_weight=class_weight,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -186,7 +240,7 @@ class TunedLogisticRegression(TunedClassifier):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
 
         Returns
@@ -204,7 +258,7 @@ class TunedLogisticRegression(TunedClassifier):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
 
         Returns

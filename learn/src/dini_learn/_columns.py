@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from . import _groups
 from ._active_set import Face, Quadratic, allowed, least
@@ -24,7 +25,7 @@ class Columns:
     Parameters
     ----------
     X
-        The features as rows, that of the intercept first, shared by all fits.
+        The features as rows, that of the intercept first, shared by all fits; dense or sparse.
     y
         The target.
     train, held
@@ -35,7 +36,7 @@ class Columns:
 
     def __init__(
         self,
-        X: np.ndarray,
+        X: Any,
         y: np.ndarray,
         train: np.ndarray,
         held: np.ndarray,
@@ -47,7 +48,7 @@ class Columns:
         self.held = held[self.rows]
         self.linear = X @ (self.root * self.goal)
         self.size = 0
-        self.place = np.full(len(X), -1)
+        self.place = np.full(X.shape[0], -1)
         self.columns = np.empty(0, int)
         self._scaled, self._matrix = np.empty((0, len(y))), np.empty((0, 0))
         self._square = self._matrix
@@ -65,11 +66,16 @@ class Columns:
             self._scaled, self._matrix = scaled, matrix
         self.place[columns] = np.arange(first, last)
         self.columns = np.concatenate([self.columns, columns])
-        self._scaled[first:last] = self.X[columns] * self.root
+        self._scaled[first:last] = self._rows(columns) * self.root
         self._matrix[first:last, :last] = self._scaled[first:last] @ self._scaled[:last].T
         self._matrix[:first, first:last] = self._matrix[first:last, :first].T
         self.size = last
         self._square = np.ascontiguousarray(self._matrix[:last, :last])
+
+    def _rows(self, columns: np.ndarray) -> np.ndarray:
+        """Return some of the features."""
+        found = self.X[columns]
+        return found.toarray() if issparse(found) else found
 
     def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start) -> tuple[Face, Quadratic]:
         """Return the face of the minimizer, and the quadratic function, known on the columns that were worked on."""
@@ -118,6 +124,6 @@ class Columns:
 
     def judge(self, support: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the held-out loss, and its slope on the support."""
-        some = self.X[support][:, self.rows]
+        some = self._rows(support)[:, self.rows]
         away = values @ some - self.y[self.rows]
         return 0.5 * float(self.held @ away**2), some @ (self.held * away)

@@ -41,9 +41,7 @@ class Compiled:
 
     def __init__(self, data: Data, groups: np.ndarray | None):
         self.data, self.spec = data, data.spec
-        # Huber's loss has a scale as its last coefficient
-        self.scaled = self.spec.loss == "huber"
-        self.columns = bucket(1 + data.features + self.scaled, COLUMNS)
+        self.columns = bucket(1 + data.features, COLUMNS)
         self.place = np.arange(self.columns)
         if groups is not None:
             self.place[1 : 1 + data.features] = 1 + groups
@@ -108,12 +106,12 @@ class Compiled:
                 own = self._logarithms(*parts, units)
                 outward = (self.size / units).reshape(*units.shape, *[1] * (parts[0].ndim - 1))
                 if self.closed:
-                    given = self.design, self.goals[target], spec.noise[target], float(spec.intercept)
+                    given = self.design, self.goals[target], spec.noise[target], spec.repeated, float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes[:2], *given)
                     fits = fits._replace(solved=fits.solved & self._seen(parts[1][0]))
                     outward = np.ones(1)
                 else:
-                    x0 = self._start(own[0].shape)
+                    x0 = np.zeros(own[0].shape)
                     x0 = x0 if ends is None else self._moved(ends[target], lanes, 1.0) / outward
                     given = self.design, self.goals[target], self.setting, self.place, units, lanes.centers
                     fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, *lanes[:2], *given)
@@ -164,17 +162,9 @@ class Compiled:
             whole[:, : part.shape[1]] = part
             by = self.size ** (power - self.degree) / units[:, inside] ** power
             whole[:, inside] *= by.reshape(*by.shape, *[1] * (part.ndim - 2))
-            if self.scaled:
-                whole[:, -1] = 0.0
             with np.errstate(divide="ignore"):
                 found.append(np.log(whole))
         return found[0], found[1]
-
-    def _start(self, shape: tuple[int, ...]) -> np.ndarray:
-        x0 = np.zeros(shape)
-        if self.scaled:
-            x0[:, -1] = self.setting[1]
-        return x0
 
 
 def _power(size: float) -> float:

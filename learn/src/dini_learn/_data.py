@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from sklearn.exceptions import EfficiencyWarning
 
 from ._folds import Folds
 from ._losses import LOSSES
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
 _MOMENTS = 512
+#: a sparse matrix is made dense in silence up to so many bytes
+_MUCH = 2**28
 #: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
 WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6
 #: a column varies by less than this part of its square around zero where it is constant, but for rounding; and what
 #: rounding of that square adds to what varies
 _STILL, _ROUNDED = 1e-20, 1e-6
-#: losses of the difference between predictor and target alone
+#: losses of the difference between predictor and target alone; and those of them that grow as it does
 _SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
+_ROBUST = ("huber", "pinball")
+#: the standard deviation of a normal distribution in units of its median absolute deviation
+_NORMAL = 1.4826
 
 
 class Spec(NamedTuple):
@@ -43,6 +50,8 @@ class Spec(NamedTuple):
         Whether there is one.
     seed
         Of the directions in which ``"sure"`` disturbs the target of a fit with kinks.
+    repeated
+        Whether the weights of samples say how often each is there; they are the precisions of their targets otherwise.
     """
 
     loss: str
@@ -53,6 +62,7 @@ class Spec(NamedTuple):
     noise: tuple[float, ...] = (0.0,)
     intercept: bool = True
     seed: int = 0
+    repeated: bool = False
 
     @property
     def kinds(self) -> int:
@@ -76,6 +86,38 @@ def means(X: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return the weighted means of columns, by two passes: rounding of one grows with the samples."""
     found = share @ X
     return found + share @ (X - found)
+
+
+def dense(X: Any) -> np.ndarray:
+    """Return a sparse matrix as an array, with a warning where that is large and much larger than it was."""
+    size = 8 * X.shape[0] * X.shape[1]
+    if size > _MUCH and size > 10 * X.data.nbytes:
+        warnings.warn(
+            f"X is sparse, of shape {X.shape}, and is made dense for this estimator and criterion, which takes "
+            f"{size / 2**30:.1f} GiB. TunedLasso, TunedElasticNet and TunedGroupLasso with criterion='cv' or 'holdout' "
+            "work on it as it is.",
+            EfficiencyWarning,
+            stacklevel=2,
+        )
+    return X.toarray()
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.quantile(values, 0.5, weights=weights, method="inverted_cdf"))
+
+
+def deviation(y: np.ndarray, weights: np.ndarray, center: bool) -> tuple[float, float]:
+    """Return the weighted median of targets, or zero, and a robust standard deviation around it: one where none is.
+
+    It is that of a normal distribution with their median absolute deviation. Where half of the targets or more have
+    none, it is by those that have one.
+    """
+    level = _median(y, weights) if center else 0.0
+    sizes = np.abs(y - level)
+    spread = _median(sizes, weights)
+    if not spread and ((sizes > 0) & (weights > 0)).any():
+        spread = _median(sizes, weights * (sizes > 0))
+    return level, _NORMAL * spread or 1.0
 
 
 class Data:
@@ -102,17 +144,30 @@ class Data:
         self.narrow = self.features <= max(_MOMENTS, self.samples) or self.stein
         # the numbers of one sample's predictor: several are fitted together where they are one distribution
         self.together = spec.loss == "multinomial"
-        if scipy.sparse.issparse(X) and not (spec.loss == "squared" and self.narrow and not self.closed):
-            X = X.toarray()
+        kept = spec.loss == "squared" and not self.closed and (self.narrow or spec.kind != "l2")
+        X = dense(X) if scipy.sparse.issparse(X) and not kept else X
         share = weights / weights.sum()
         # where there is an intercept, columns around their means are as good, and better conditioned
         centered = spec.intercept and not scipy.sparse.issparse(X)
         self.center = means(X, share) if centered else np.zeros(self.features)
         self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
-        self.X, self.y = X - self.center if centered else X, y - self.level
-        spread = float(np.sqrt(np.mean(share @ self.y**2))) if spec.loss in _SHIFTS else 1.0
         # a unit of the targets, where what is fitted is in theirs
-        self.size = spread or 1.0
+        self.size = 1.0
+        if spec.loss in _ROBUST:
+            middle, self.size = deviation(y[:, 0], weights, spec.intercept)
+            self.level = np.full(1, middle)
+        self.X, self.y = X - self.center if centered else X, y - self.level
+        # counts stay what they are, and their predictor is around the logarithm of their mean
+        self.offset = spec.setting[1] if spec.loss == "poisson" else 0.0
+        self.level = self.level + self.offset
+        if spec.loss in _SHIFTS and spec.loss not in _ROBUST:
+            self.size = float(np.sqrt(np.mean(share @ self.y**2))) or 1.0
+        loss = LOSSES[spec.loss]
+        # about the largest second derivative of the loss in its predictor: counts have that of their level, and a loss
+        # that grows as its predictor does has one over its units
+        self.bend = loss.curvature * self.size ** (loss.degree - 2)
+        if spec.loss == "poisson":
+            self.bend *= float((share @ y)[0])
         if centered:
             # a constant, but for rounding
             self.X[:, np.abs(self.X).max(axis=0) <= 8 * np.finfo(float).eps * np.abs(self.center)] = 0.0
@@ -165,9 +220,7 @@ class Data:
         return np.einsum("ij,ij,i->j", X, X, weights)
 
     def _curvature(self, squares: np.ndarray) -> np.ndarray:
-        loss = LOSSES[self.spec.loss]
-        # a loss that grows as its predictor does has a curvature in one over its units
-        return loss.curvature * self.size ** (loss.degree - 2) * squares
+        return self.bend * squares
 
     @functools.cached_property
     def pulls(self) -> np.ndarray:
@@ -175,7 +228,7 @@ class Data:
         loss = LOSSES[self.spec.loss]
         weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
         share = self.weights / self.weights.sum()
-        z = np.broadcast_to(loss.center(share @ self.y) if self.spec.intercept else 0.0, self.y.shape)
+        z = np.broadcast_to(loss.center(share @ self.y) - self.offset if self.spec.intercept else 0.0, self.y.shape)
         return np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting))).max(axis=1)
 
     @functools.cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from . import _sparse_fits
 from ._columns import Columns
@@ -34,7 +35,10 @@ class Exact:
             self._moments = Moments(table(data.X, data.y, data.spec.intercept), data.weights)
         else:
             one = np.full((1, data.samples), float(data.spec.intercept))
-            self._rows = np.concatenate([one, np.ascontiguousarray(data.X.T)])
+            if scipy.sparse.issparse(data.X):
+                self._rows = scipy.sparse.csr_array(scipy.sparse.vstack([scipy.sparse.csr_array(one), data.X.T]))
+            else:
+                self._rows = np.concatenate([one, np.ascontiguousarray(data.X.T)])
 
     def lanes(self, folds: Folds, judged: Judged) -> list[list[_sparse_fits.Lane]]:
         """Return the fits of each target."""

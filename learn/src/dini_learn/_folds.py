@@ -38,12 +38,36 @@ class Folds(NamedTuple):
             raise ValueError("cv must yield at least one split, and none with an empty side.")
         return cls(train, held, np.full(len(pairs), 1 / len(pairs)))
 
-    def halves(self, random: np.random.RandomState) -> Folds:
-        """Return two fits in place of one, each judged by half of the samples that are held out."""
-        rows = random.permutation(np.flatnonzero(self.held[0]))
+    @classmethod
+    def without_each(cls, groups: np.ndarray, weights: np.ndarray) -> Folds:
+        """Return a fit without each group of samples, which is judged by these: all samples count as they weigh."""
+        names = np.unique(groups[weights > 0])
+        if len(names) < 2:
+            raise ValueError(f"criterion='loo' with groups leaves one group out, and there is one: {names[0]!r}.")
+        held = groups == names[:, None]
+        return cls(~held, held, held @ weights / weights.sum())
+
+    def halves(self, random: np.random.RandomState, groups: np.ndarray | None = None) -> Folds:
+        """Return two fits in place of one, each judged by half of the samples, or groups of them, that are held out.
+
+        The one itself where there is only one group.
+        """
+        rows = np.flatnonzero(self.held[0])
+        each = rows if groups is None else groups[rows]
+        names = random.permutation(np.unique(each))
+        if len(names) < 2:
+            return self
         held = np.zeros((2, self.held.shape[1]), bool)
-        held[0, rows[::2]] = held[1, rows[1::2]] = True
+        held[0, rows[np.isin(each, names[::2])]] = held[1, rows[np.isin(each, names[1::2])]] = True
         return Folds(np.repeat(self.train, 2, axis=0), held, np.full(2, 0.5))
+
+    def aside(self, train: np.ndarray, held: np.ndarray) -> Folds:
+        """Return the fits on some of the samples, and one on all of these that others judge."""
+        some = self.held & train
+        use = some.any(axis=1)
+        share = self.share[use] / self.share[use].sum()
+        fits = np.concatenate([self.train[use] & train, train[None]]), np.concatenate([some[use], held[None]])
+        return Folds(*fits, np.append(share, 0.0), len(share))
 
     def nested(self, fit: int) -> Folds | None:
         """Return the same without the samples that are held out of one fit, which judges what the others tune.

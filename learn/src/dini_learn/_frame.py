@@ -58,9 +58,11 @@ class Frame(NamedTuple):
         return self.rounding * curvature <= _ROUNDING * self.strength(l2)
 
     def inside(self, x: np.ndarray) -> np.ndarray:
-        """Return coefficients of the columns from those of the features."""
-        return np.concatenate([x[..., :1], (x[..., 1:] * self.pattern) @ self.back], axis=-1)
+        """Return coefficients of the columns from those of the features; what follows these stays as it is."""
+        last = 1 + len(self.pattern)
+        return np.concatenate([x[..., :1], (x[..., 1:last] * self.pattern) @ self.back, x[..., last:]], axis=-1)
 
     def outside(self, z: np.ndarray) -> np.ndarray:
         """Return coefficients of the features from those of the columns."""
-        return np.concatenate([z[..., :1], z[..., 1:] @ self.back.T], axis=-1)
+        last = self.columns.shape[1]
+        return np.concatenate([z[..., :1], z[..., 1:last] @ self.back.T, z[..., last:]], axis=-1)

@@ -8,20 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import d2_tweedie_score
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import TunedEstimator
+from ._data import deviation
 from ._inner import Spec
 from ._regressors import TunedRegressor
 
-#: the kink of the quantile's loss is rounded by this part of the standard deviation of what is predicted
+#: the kink of the quantile's loss is rounded by this part of a robust standard deviation of what is predicted
 _ROUNDED = 0.05
 
-
-def _deviation(y: np.ndarray, weights: np.ndarray) -> float:
-    """Return the standard deviation, one where there is none."""
-    share = weights / weights.sum()
-    return float(np.sqrt(share @ (y - share @ y) ** 2)) or 1.0
+#: the half width of a tube by default, as a part of the same
+_TUBE = 0.1
 
 
 class TunedPoisson(TunedRegressor):
@@ -32,8 +30,8 @@ class TunedPoisson(TunedRegressor):
     .. math:: \frac{1}{\sum_i a_i} \sum_i a_i \bigl(e^{z_i} - y_i z_i\bigr) + \tfrac12 \sum_j \lambda_j w_j^2, \qquad
               z_i = x_i^\top w + b ,
 
-    and the penalties minimize the first term on samples that are held out. Parameters and attributes are those of
-    :class:`TunedLasso`.
+    and the penalties minimize half of the mean deviance, which is the first term but for a constant, of samples that
+    are held out. Parameters and attributes are those of :class:`TunedLasso`.
     """
 
     def __sklearn_tags__(self):
@@ -44,7 +42,8 @@ class TunedPoisson(TunedRegressor):
     def _spec(self, X, y, weights):
         if (y < 0).any() or not (weights @ y[:, 0] > 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss: counts, not all zero.")
-        return Spec("poisson", "l2", True, self.criterion, intercept=self.fit_intercept)
+        level = float(np.log(weights @ y[:, 0] / weights.sum())) if self.fit_intercept else 0.0
+        return Spec("poisson", "l2", True, self.criterion, (0.0, level), intercept=self.fit_intercept)
 
     def predict(self, X):
         """Return the expected counts.
@@ -90,20 +89,23 @@ class TunedSVR(TunedRegressor):
     .. math:: \sum_i a_i \max(0, |y_i - x_i^\top w - b| - \epsilon)^2 + \tfrac12 \sum_j \lambda_j w_j^2 ,
 
     and the penalties minimize that loss on samples that are held out. Parameters and attributes are those of
-    :class:`TunedLasso`, and ``epsilon``.
+    :class:`TunedLasso`, and ``epsilon``: a number in the units of ``y``, or ``"auto"`` for a tenth of a robust standard
+    deviation of ``y`` (1.4826 times its median absolute deviation), which is ``epsilon_`` then. Without a tube, that is
+    with ``epsilon=0``, the loss is that of a ridge.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TunedEstimator._parameter_constraints,
-        "epsilon": [Interval(Real, 0, None, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
         self,
         *,
-        epsilon=0.0,
+        epsilon="auto",
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -119,6 +121,7 @@ class TunedSVR(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -134,8 +137,14 @@ class TunedSVR(TunedRegressor):
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        setting = (0.0, float(self.epsilon))
+        automatic = isinstance(self.epsilon, str)
+        tube = _TUBE * deviation(y[:, 0], weights, self.fit_intercept)[1] if automatic else self.epsilon
+        setting = (0.0, float(tube))
         return Spec("squared_epsilon_insensitive", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
+
+    def _keep_coefficients(self, task, outcomes):
+        super()._keep_coefficients(task, outcomes)
+        self.epsilon_ = outcomes[0].inner.spec.setting[1]
 
 
 class TunedHuber(TunedRegressor):
@@ -148,9 +157,9 @@ class TunedHuber(TunedRegressor):
               H(r) = \begin{cases} r^2 & |r| \le \epsilon \\ 2 \epsilon |r| - \epsilon^2 & \text{else,} \end{cases}
 
     in the scale :math:`\sigma` too, which is ``scale_`` (where most residuals vanish it would be zero, and is kept at
-    about a ten-thousandth of the standard deviation of ``y``). The penalties minimize half of the mean of the same
-    loss, with the scale that was fitted, on samples that are held out. Parameters and attributes are those of
-    :class:`TunedLasso`, and ``epsilon``.
+    about a ten-thousandth of a robust standard deviation of ``y``, 1.4826 times its median absolute deviation). The
+    penalties minimize half of the mean of the same loss, with the scale that was fitted, on samples that are held out.
+    Parameters and attributes are those of :class:`TunedLasso`, and ``epsilon``.
 
     References
     ----------
@@ -168,6 +177,7 @@ class TunedHuber(TunedRegressor):
         epsilon=1.35,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -183,6 +193,7 @@ class TunedHuber(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -198,7 +209,7 @@ class TunedHuber(TunedRegressor):
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        setting = (float(self.epsilon), _deviation(y[:, 0], weights))
+        setting = (float(self.epsilon), deviation(y[:, 0], weights, self.fit_intercept)[1])
         return Spec("huber", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, task, outcomes):
@@ -217,9 +228,9 @@ class TunedQuantile(TunedRegressor):
 
     A solution of that is constant almost everywhere in the penalties, so there is nothing to descend along. The
     penalties are those that minimize the held-out loss of fits with :math:`(q - 1) r + \tau \log(1 + e^{r / \tau})` for
-    :math:`\rho_q`, with a twentieth of the standard deviation of ``y`` for :math:`\tau`; ``loss_`` and ``path_`` are of
-    these. Parameters and attributes are
-    those of :class:`TunedLasso`, and ``quantile``.
+    :math:`\rho_q`, with a twentieth of a robust standard deviation of ``y`` (1.4826 times its median absolute
+    deviation) for :math:`\tau`; ``loss_`` and ``path_`` are of these. Parameters and attributes are those of
+    :class:`TunedLasso`, and ``quantile``.
 
     References
     ----------
@@ -237,6 +248,7 @@ class TunedQuantile(TunedRegressor):
         quantile=0.5,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -252,6 +264,7 @@ class TunedQuantile(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -267,7 +280,7 @@ class TunedQuantile(TunedRegressor):
         self.quantile = quantile
 
     def _spec(self, X, y, weights):
-        setting = (float(self.quantile), _ROUNDED * _deviation(y[:, 0], weights))
+        setting = (float(self.quantile), _ROUNDED * deviation(y[:, 0], weights, self.fit_intercept)[1])
         return Spec("pinball", "l1", True, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, task, outcomes):

@@ -6,7 +6,6 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import xlogy
 
 from ._compiled import Compiled
 from ._data import Data, Spec
@@ -24,6 +23,8 @@ __all__ = ["Fitted", "Inner", "Spec"]
 
 #: what a penalty without squares has of them, a part of each feature's curvature
 _RIDGE = 1e-9
+#: targets are outliers that are further from the median than so many standard deviations
+_FAR = 10.0
 #: so many points of a search are kept, for the next ones to start from, beside the last
 _TRAIL = 4
 
@@ -100,14 +101,15 @@ class Inner:
         return last.lanes
 
     def floor(self, folds: Folds) -> float:
-        """Return the criterion of predictions without an error, from which it is measured."""
+        """Return about the criterion of predictions without an error, from which it is measured."""
         if self.spec.criterion == "sure":
             return -0.5 * float(np.square(self.spec.noise).sum())
-        if self.spec.loss != "poisson":
+        if self.spec.loss != "huber":
             return 0.0
-        # counts have a likelihood that need not be one
-        own = self.data.y[:, 0] - xlogy(self.data.y[:, 0], self.data.y[:, 0])
-        return float(folds.share @ (self.data.judged(folds).held @ own))
+        # what targets far from all others cost, whatever is fitted
+        limit, size = self.spec.setting
+        far = limit * np.maximum(np.abs(self.data.y[:, 0]) - _FAR * size, 0.0)
+        return float(folds.share @ (self.data.judged(folds).held @ far))
 
     def _curvatures(self, folds: Folds) -> np.ndarray | None:
         """Return the curvatures of fits, of a row each, where there is a penalty of squares that nobody asked for."""
@@ -211,8 +213,8 @@ class Inner:
 
     @functools.cached_property
     def _curve(self) -> Spectrum | LassoPath:
-        kind = Spectrum if self.closed else LassoPath
-        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, self.data.weakest)
+        kind, data = Spectrum if self.closed else LassoPath, self.data
+        return kind.of(data.X, data.y, data.weights, self.spec.intercept, data.weakest, self.spec.repeated)
 
     @property
     def knots(self) -> np.ndarray | None:

@@ -24,13 +24,18 @@ class TunedRidge(TunedSquared):
     ----------
     penalties : {"shared", "groups", "features"}, default="shared"
         One penalty for all features, one for each group of them, or one for each.
-    feature_groups : array-like of shape (n_features,), default=None
-        The group of each feature, for ``penalties="groups"``.
+    feature_groups : array-like of shape (n_features,), Series or mapping, default=None
+        The group of each feature, for ``penalties="groups"``. A mapping, and a Series whose index has names, give
+        it by the names of the columns of ``X``, or by their places where they have no names.
+    bounds : array-like of shape (2,) or (n_kinds, 2), default=None
+        The least and the largest penalty of the search, of each kind where an elastic net has two; by default they are
+        by the data.
     alpha_per_target : bool, default=False
         Whether each target has penalties of its own, as in :class:`sklearn.linear_model.RidgeCV`: a search for each.
     criterion : {"cv", "holdout", "loo", "sure"}, default="cv"
         What is minimized: the mean over the folds of the held-out error, that of one random split, the error of
-        leave-one-out in closed form, or Stein's unbiased estimate of the risk.
+        leave-one-out in closed form (with ``groups``, that of leaving each group out), or Stein's unbiased estimate of
+        the risk.
     cv : int, splitter or iterable, default=None
         As in :class:`sklearn.model_selection.GridSearchCV`. With ``"loo"`` and ``"sure"`` it is only for the choice of
         ``shrinkage``.
@@ -46,8 +51,12 @@ class TunedRidge(TunedSquared):
     noise : float or array-like of shape (n_targets,), default=None
         Standard deviation of the noise, for ``"sure"``. By default it is estimated by what least squares on all
         features leaves per degree of freedom, which takes more samples than features.
+    weights : {"precisions", "repetitions"}, default="precisions"
+        What ``sample_weight`` means to ``"sure"``: how precise each target is, its variance being that of the noise
+        over its weight, in units of the weights' mean, so that weights which are all alike change nothing; or how often
+        each sample is there. Other criteria do not depend on it.
     max_iter : int, default=100
-        Evaluations of the criterion in each search in several penalties.
+        Evaluations of the criterion in each search in several penalties, and at most twice as many again beside kinks.
     tol : float, default=1e-5
         Where such a search ends, relative to the criterion.
     certify : bool, default=True
@@ -72,7 +81,8 @@ class TunedRidge(TunedSquared):
     loss_ : float
         The criterion with them, a mean over the targets.
     hypergradient_ : Hypergradient
-        Its derivative in the logarithms of what was tuned, and an estimate of the error.
+        The derivative, in the logarithms of what was tuned, of the criterion and of the prior where there is one, and
+        an estimate of the error.
     path_ : dict
         The search: ``phase``, ``loss``, ``penalties`` and ``gradient_norm`` of each evaluation.
     shrinkage_ : float
@@ -113,6 +123,7 @@ class TunedRidge(TunedSquared):
         *,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         alpha_per_target=False,
         criterion="cv",
         cv=None,
@@ -120,6 +131,7 @@ class TunedRidge(TunedSquared):
         shrinkage="auto",
         fit_intercept=True,
         noise=None,
+        weights="precisions",
         max_iter=100,
         tol=1e-5,
         certify=True,
@@ -130,12 +142,14 @@ class TunedRidge(TunedSquared):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
             shrinkage=shrinkage,
             fit_intercept=fit_intercept,
             noise=noise,
+            weights=weights,
             max_iter=max_iter,
             tol=tol,
             certify=certify,
@@ -222,7 +236,8 @@ class TunedGroupLasso(TunedSquared):
 
     .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_g \lambda_g \sqrt{|g|}\, \|w_g\|_2 ,
 
-    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
+    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names; without it each feature is a group of its
+    own, and the fit is a Lasso. ``penalties`` is ``"shared"`` or
     ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
     :class:`TunedLasso`; ``"sure"`` is by disturbed targets.
 
@@ -236,6 +251,9 @@ class TunedGroupLasso(TunedSquared):
         **TunedSquared._parameter_constraints,
         "penalties": [StrOptions({"shared", "groups"})],
     }
+
+    def _labels(self):
+        return np.arange(self.n_features_in_) if self.feature_groups is None else super()._labels()
 
     def _spec(self, X, y, weights):
         return self._squared("group", True, X, y, weights)

@@ -17,18 +17,20 @@ class Loss(NamedTuple):
     Attributes
     ----------
     fun
-        ``fun(z, y, setting)``, in JAX: one number a sample. ``z`` is of shape ``(n,)``, or ``(n, classes)``.
+        ``fun(z, y, setting)``, in JAX: one number a sample. ``z`` is of shape ``(n,)``, or ``(n, classes)``. ``None``
+        where the loss has no compiled program.
     slope
         ``slope(z, y, setting)``, in NumPy: the derivative in ``z``.
     center
-        ``center(mean of y)``: a constant predictor that fits about as well as a constant can.
+        ``center(mean of y)``: a constant predictor that fits about as well as a constant can. Targets of robust losses
+        are around their median.
     curvature
         About the largest second derivative: the unit of penalties of squares.
     degree
         Of a loss of the difference to the target: by what power of the unit of both it grows.
     """
 
-    fun: Callable[..., Any]
+    fun: Any
     slope: Callable[..., Any]
     center: Callable[..., Any]
     curvature: float = 1.0
@@ -57,25 +59,6 @@ def _tube(r: Any, width: Any) -> Any:
     return np.sign(r) * np.maximum(np.abs(r) - width, 0.0)
 
 
-#: Huber's scale is kept from vanishing by this part of its start
-_LEAST = 1e-4
-
-
-def huber(r: Any, scale: Any, weights: Any, setting: Any) -> Any:
-    r"""Return half of :math:`\sum_i a_i (\sigma + \sigma H(r_i / \sigma) + \tau^2 / \sigma)`, infinite for no scale.
-
-    ``H`` is a square up to a limit, and goes on as a line. Where more than half of the residuals vanish, so would the
-    scale: a :math:`\tau` that is small against its start keeps it positive.
-    """
-    limit, least = setting[0], _LEAST * setting[1]
-    positive = jnp.where(scale > 0, scale, 1.0)
-    size = jnp.abs(r) / positive
-    inside = size <= limit
-    terms = jnp.where(inside, jnp.where(inside, size, 0.0) ** 2, 2 * limit * size - limit**2)
-    terms = 1 + terms + (least / positive) ** 2
-    return jnp.where(scale > 0, 0.5 * positive * jnp.sum(weights * terms), jnp.inf)
-
-
 def _huber_slope(z: Any, y: Any, s: Any) -> Any:
     r = z - y
     return np.clip(r, -s[0] * s[1], s[0] * s[1])
@@ -92,9 +75,10 @@ LOSSES: dict[str, Loss] = {
         lambda mean: np.log(np.clip(mean, 1e-6, 1.0)),
         curvature=0.25,
     ),
+    # the last setting is a level of the predictor
     "poisson": Loss(
-        lambda z, y, _: jnp.exp(z) - y * z,
-        lambda z, y, _: np.exp(z) - y,
+        lambda z, y, s: jnp.exp(z + s[1]) - y * (z + s[1]) - y + jax.scipy.special.xlogy(y, y),
+        lambda z, y, s: np.exp(z + s[1]) - y,
         lambda mean: np.log(np.maximum(mean, np.finfo(float).tiny)),
     ),
     # targets are -1 and 1
@@ -111,13 +95,13 @@ LOSSES: dict[str, Loss] = {
         _constant,
         curvature=2.0,
     ),
-    # has a scale of its own, see `huber`; the settings are where squares end, and a scale to start at
-    "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s), _huber_slope, _constant, degree=1),
+    # has a scale of its own, see `_smooth`; the settings are where squares end, and a scale to start at
+    "huber": Loss(None, _huber_slope, _zero, degree=1),
     # the settings are the quantile and the width within which the kink is rounded: curved everywhere, if little
     "pinball": Loss(
         lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),
         lambda z, y, s: (1.0 - s[0]) - expit((y - z) / s[1]),
-        _constant,
+        _zero,
         degree=1,
     ),
 }

@@ -60,6 +60,17 @@ class Problem(NamedTuple):
         flat = z.reshape(-1, z.shape[-1]) @ self.X
         return flat.reshape(*z.shape[:2], -1)
 
+    def squares(self, curvature: np.ndarray) -> np.ndarray:
+        """Return blocks of the Hessian by curvatures of shape ``(numbers, samples)``; of many columns the diagonals."""
+        X = self.X
+        if X.shape[1] > _BLOCK:
+            return curvature @ X**2
+        found = np.empty((len(curvature), X.shape[1], X.shape[1]))
+        for place, own in enumerate(curvature):
+            part = np.sqrt(own)[:, None] * X
+            found[place] = part.T @ part
+        return found
+
     def centered(self, x: np.ndarray) -> np.ndarray:
         """Return coefficients of several numbers less what changes no probability and costs a penalty."""
         if len(x) == 1:
@@ -67,6 +78,29 @@ class Problem(NamedTuple):
         total = self.l2.sum(axis=0)
         share = np.where(total > 0, self.l2 / np.where(total > 0, total, 1.0), 1 / len(x))
         return x - (share * x).sum(axis=0)
+
+
+class Scaled(Problem):
+    """Fits with a scale, which is the last coefficient, and the same for all samples: the second number of a loss."""
+
+    def predictor(self, x: np.ndarray) -> np.ndarray:
+        """Return the predictor and the scale."""
+        return np.concatenate([super().predictor(x[..., :-1]), np.repeat(x[..., -1:], len(self.X), axis=-1)])
+
+    def pull(self, z: np.ndarray) -> np.ndarray:
+        """Return products with the columns, and the sum of what belongs to the scale."""
+        return np.concatenate([super().pull(z[:1]), z[1:].sum(axis=-1, keepdims=True)], axis=-1)
+
+    def squares(self, curvature: np.ndarray) -> np.ndarray:
+        """Return the block of the Hessian by the curvatures in the predictor, in both, and in the scale."""
+        own, both, last = curvature
+        inner = super().squares(own[None])
+        if inner.ndim == 2:
+            return np.append(inner, [[last.sum()]], axis=1)
+        found = np.pad(inner, ((0, 0), (0, 1), (0, 1)))
+        found[0, -1, :-1] = found[0, :-1, -1] = both @ self.X
+        found[0, -1, -1] = last.sum()
+        return found
 
 
 class Preconditioner(NamedTuple):
@@ -77,15 +111,7 @@ class Preconditioner(NamedTuple):
     @classmethod
     def of(cls, problem: Problem, curvature: np.ndarray) -> Preconditioner:
         """Return that of weighted curvatures of shape ``(numbers, fits, samples)``."""
-        mean = curvature.mean(axis=1)
-        X = problem.X
-        if X.shape[1] > _BLOCK:
-            return cls(mean @ X**2)
-        square = np.empty((len(mean), X.shape[1], X.shape[1]))
-        for place, own in enumerate(mean):
-            part = np.sqrt(own)[:, None] * X
-            square[place] = part.T @ part
-        return cls(square)
+        return cls(problem.squares(curvature.mean(axis=1)))
 
     def ready(self, problem: Problem) -> Ready:
         """Return it with penalties."""

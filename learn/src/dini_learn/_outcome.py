@@ -14,18 +14,27 @@ from ._tuning import Tuned, comparable
 
 #: a warning names at most so many penalties
 _NAMED = 10
+#: of an end of the range: its name, what the criterion wants, and what to do
+_ENDS = {
+    -1: ("weak", "a penalty", "Take a model without one, add features, or give another range by bounds."),
+    1: ("strong", "features", "They do not help to predict what is held out: look for others, or for more samples."),
+}
 
 
 class Hypergradient(NamedTuple):
-    """The derivative of the criterion in the logarithms of what was tuned, where the search ended.
+    """The derivative of what the search minimizes in the logarithms of what was tuned, where it ended.
+
+    That is the criterion, and with several penalties the prior that holds them together beside it. At a minimum it
+    vanishes, but for penalties at an end of their range; where the minimum is at a kink it is that on one side.
 
     Attributes
     ----------
     gradient
         Of shape ``(kinds of penalties, penalties of a kind)``, in units of ``loss_``.
     error
-        An estimate of its error, from dini's certificate: the sum over the folds. NaN with ``certify=False``, and where
-        the criterion is a closed form.
+        An estimate of its error, the sum over the folds: what one more step of refinement of the fits and of the
+        adjoint equations changes of it (of grouped classes, dini's certificate). Infinite where a fit is not solved so
+        far, or is at a kink. NaN with ``certify=False``, and where the criterion is a closed form.
     """
 
     gradient: np.ndarray
@@ -65,8 +74,8 @@ def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> It
         )
     if not tuned.finished:
         yield (
-            f"The search has used its max_iter={max_iter} evaluations and was still descending. Increase max_iter, or "
-            "tol."
+            f"The search has used its evaluations, max_iter={max_iter} and what is allowed beside kinks, and was still "
+            "descending. Increase max_iter, or tol."
         )
     if tuned.judged is not None and not comparable(tuned.judged):
         yield (
@@ -74,17 +83,20 @@ def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> It
             "turn, and too few are left, or their fits have failed. Give cv three folds or more, or shrinkage a number."
         )
     if tuned.at_bound:
+        which, wants, remedy = _ENDS[tuned.at_bound]
         yield (
-            "The search ended at the end of its range of penalties: the criterion wants the model without a penalty, "
-            "or without features. See plot_path()."
+            f"The search ended at the {which} end of its range of penalties: the criterion wants the model without "
+            f"{wants}. {remedy} See plot_path()."
         )
     if tuned.ends is not None and tuned.ends.any():
         weak, strong = (_named(some, penalties, labels) for some in (tuned.ends < 0, tuned.ends > 0))
         parts = [f"at the weakest those of {weak}"] if weak else []
         parts += [f"at the strongest those of {strong}"] if strong else []
+        wants = ["At the weakest the criterion wants no penalty: bounds gives another range."] if weak else []
+        wants += ["At the strongest it wants the features left out: drop them."] if strong else []
         yield (
             f"{np.count_nonzero(tuned.ends)} of {tuned.ends.size} penalties ended at an end of their range: "
-            f"{'; '.join(parts)}. The criterion wants these without a penalty, or left out. See plot_penalties()."
+            f"{'; '.join(parts)}. {' '.join(wants)} See plot_penalties()."
         )
 
 

@@ -21,6 +21,8 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.sparse import issparse
 
+from ._stein import counted
+
 #: a column depends on others where this part of its square is left beside them
 _DEPENDENT = 1e-12
 #: penalties so near to a knot, in relation to it, are the knot
@@ -63,8 +65,8 @@ class LassoPath(NamedTuple):
         The last ends here.
     features
         How many there are.
-    total
-        The sum of the samples' weights.
+    count
+        How many samples there are.
     intercept
         Whether there is one, which is a degree of freedom.
     optimal
@@ -74,18 +76,20 @@ class LassoPath(NamedTuple):
     segments: list[Segment]
     low: float
     features: int
-    total: float
+    count: float
     intercept: bool
     optimal: bool
 
     @classmethod
-    def of(cls, X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float) -> LassoPath:
+    def of(
+        cls, X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float, repeated: bool = False
+    ) -> LassoPath:
         """Return the path of the mean of the weighted squares; with an intercept, of what is around the means.
 
         It goes down to a least penalty.
         """
         (y,) = y.T
-        total, share, used = float(weights.sum()), weights / weights.sum(), int((weights > 0).sum())
+        share, used = weights / weights.sum(), int((weights > 0).sum())
         features = X.shape[1]
         sparse, wide = issparse(X), features > used
         if sparse and wide:
@@ -102,7 +106,7 @@ class LassoPath(NamedTuple):
             gram = gram.toarray() - np.outer(center, center) if sparse else gram
             column, size = lambda j: gram[:, j], np.diag(gram)
         segments, optimal = segments_of(column, size, pull, float(share @ y**2), low, min(used, features))
-        return cls(segments, low, features, total, intercept, optimal)
+        return cls(segments, low, features, counted(weights, repeated), intercept, optimal)
 
     @property
     def knots(self) -> np.ndarray:
@@ -126,7 +130,7 @@ class LassoPath(NamedTuple):
         segment = self._at(penalty)
         bend = segment.bend * penalty**2
         freedom, (scale,) = len(segment.support) + self.intercept, noise
-        return 0.5 * (segment.rest + bend - scale**2) + scale**2 * freedom / self.total, bend
+        return 0.5 * (segment.rest + bend - scale**2) + scale**2 * freedom / self.count, bend
 
     def solved(self, penalty: float) -> bool:
         """Whether fits with a penalty are what they should be."""

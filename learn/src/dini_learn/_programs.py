@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 import dini
 
-from ._losses import LOSSES, huber
+from ._losses import LOSSES
 
 #: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
 _LARGE = 50_000
@@ -132,34 +132,26 @@ def _handed_in(problem: Any, init: Any, *args: Any) -> Any:
 
 
 def _total(name: str) -> Any:
-    """Return a weighted loss of the predictors ``z`` and the coefficients, of which Huber's has a scale, the last."""
+    """Return a weighted loss of the predictors ``z``."""
     fun = LOSSES[name].fun
-
-    def total(z: Any, x: Any, y: Any, weights: Any, setting: Any) -> Any:
-        if name == "huber":
-            return huber(z - y, x[-1], weights, setting)
-        return jnp.sum(weights * fun(z, y, setting))
-
-    return total
+    return lambda z, y, weights, setting: jnp.sum(weights * fun(z, y, setting))
 
 
 def _linear_loss(name: str) -> Any:
     """Return the loss as a solver sees it: through the design matrix, and one row more for what is no sample's."""
-    fun = LOSSES[name].fun
+    loss = _total(name)
 
     def total(z: Any, x: Any, X: Any, y: Any, weights: Any, setting: Any) -> Any:
         del x, X
-        if name == "huber":
-            return huber(z[:-1] - y, z[-1], weights, setting)
-        value = jnp.sum(weights * fun(z[:-1], y, setting))
+        value = loss(z[:-1], y, weights, setting)
         # a constant that is added to all intercepts changes no probability: their sum is zero
         return value + 0.5 * jnp.sum(z[-1]) ** 2 if name == "multinomial" else value
 
     def matrix(X: Any, y: Any, weights: Any, setting: Any) -> Any:
         del y, weights, setting
         row = jnp.zeros((1, X.shape[1]), X.dtype)
-        if name in ("huber", "multinomial"):
-            row = row.at[0, -1 if name == "huber" else 0].set(1.0)
+        if name == "multinomial":
+            row = row.at[0, 0].set(1.0)
         return jnp.concatenate([X, row]).T
 
     return dini.LinearComposite(total, matrix)
@@ -191,7 +183,7 @@ def linear_fits(
     def one(strengths: Any, x0: Any, train: Any, held: Any, units: Any, center: Any) -> Fits:
         X = (table - table[:, :1] * center) / units
         problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s, groups))
-        outer = lambda x, s: total(X @ x, x, y, held, setting)
+        outer = lambda x, s: total(X @ x, y, held, setting)
         return _judged(problem, outer, strengths, x0, (X, y, train, setting), certify, kind)
 
     return _each(one, X.size * len(train), strengths, x0, train, held, units, centers)
@@ -199,11 +191,21 @@ def linear_fits(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def ridge_fits(
-    criterion: str, dual: bool, strengths: Any, train: Any, held: Any, X: Any, y: Any, noise: Any, intercept: Any
+    criterion: str,
+    dual: bool,
+    strengths: Any,
+    train: Any,
+    held: Any,
+    X: Any,
+    y: Any,
+    noise: Any,
+    repeated: Any,
+    intercept: Any,
 ) -> Fits:
     """Return two entries for each fit: the criterion in closed form on its own samples, and its held-out loss.
 
-    With ``dual``, by matrices of the number of samples. Where the criterion is ``"cv"`` the first entry is that loss.
+    With ``dual``, by matrices of the number of samples. With ``repeated``, weights say how often each is there. Where
+    the criterion is ``"cv"`` the first entry is that loss.
     """
     smoother = _dual_smoother if dual else _primal_smoother
 
@@ -216,7 +218,8 @@ def ridge_fits(
                 own = 0.5 * jnp.sum((residual / rest) ** 2) / total
             elif criterion == "sure":
                 own = 0.5 * (jnp.sum(residual**2) / total - noise**2)
-                own = own + noise**2 * jnp.sum(jnp.where(train > 0, 1 - rest, 0.0)) / total
+                count = jnp.where(repeated, total, jnp.sum(train > 0))
+                own = own + noise**2 * jnp.sum(jnp.where(train > 0, 1 - rest, 0.0)) / count
             else:
                 own = away
             return own, (away, x)

@@ -46,6 +46,7 @@ class TunedSquared(TunedRegressor):
         **TunedEstimator._parameter_constraints,
         "criterion": [StrOptions({"cv", "holdout", "sure"})],
         "noise": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "weights": [StrOptions({"precisions", "repetitions"})],
     }
 
     def __init__(
@@ -53,12 +54,14 @@ class TunedSquared(TunedRegressor):
         *,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
         shrinkage="auto",
         fit_intercept=True,
         noise=None,
+        weights="precisions",
         max_iter=100,
         tol=1e-5,
         certify=True,
@@ -69,6 +72,7 @@ class TunedSquared(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -82,13 +86,17 @@ class TunedSquared(TunedRegressor):
             verbose=verbose,
         )
         self.noise = noise
+        self.weights = weights
 
     def _squared(self, kind: str, mean: bool, X: Any, y: np.ndarray, weights: np.ndarray) -> Spec:
-        noise, seed = (0.0,) * y.shape[1], 0
-        if self.criterion == "sure":
-            noise = noise_of(X, y, weights, self.fit_intercept) if self.noise is None else self._given_noise(y.shape[1])
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return Spec("squared", kind, mean, self.criterion, noise=noise, intercept=self.fit_intercept, seed=seed)
+        spec = Spec("squared", kind, mean, self.criterion, noise=(0.0,) * y.shape[1], intercept=self.fit_intercept)
+        if self.criterion != "sure":
+            return spec
+        repeated = self.weights == "repetitions"
+        given = self.noise is not None
+        noise = self._given_noise(y.shape[1]) if given else noise_of(X, y, weights, self.fit_intercept, repeated)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return spec._replace(noise=noise, seed=seed, repeated=repeated)
 
     def _given_noise(self, targets: int) -> tuple[float, ...]:
         given = np.asarray(self.noise, float)

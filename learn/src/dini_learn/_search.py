@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 #: a search in one number ends at this width of its bracket, in logarithms
 _WIDTH = 1e-6
@@ -19,6 +19,19 @@ _REFINEMENTS = 60
 _FLAT = 1e-7
 #: a grid that has risen to so much more than its best, and so far from it, goes on no further
 _RISEN, _FAR = 1.1, 2.3
+#: or one that has risen so much, and is far from its best as whoever asks says
+_STALE = 1.01
+#: beside a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
+#: those of the other sides; steps along one direction, and sides
+_STEP, _CUT, _NEAR = 0.03, 0.25, 0.01
+_CUTS, _SIDES = 8, 60
+#: a step that is taken falls by this part of what its slope promises, and another side's slope is less than that part
+_FALL, _TURN = 0.1, 0.5
+#: slopes at a minimum of a function with kinks, and gains beside one, in units of the tolerance
+_LEVEL, _SMALL = 100.0, 0.1
+#: steps past kinks: the first and the longest, in logarithms; what they gain at least, and what slope may be left, in
+#: units of the slope where they start; how many are tried; what is no curvature
+_FIRST, _LONGEST, _LITTLE, _STEEP, _TRIES, _CURVED = 0.1, 2.0, 1e-4, 0.9, 12, 1e-12
 
 
 class At(NamedTuple):
@@ -36,6 +49,8 @@ class At(NamedTuple):
         Whether all fits are solved.
     error
         The certificates' bound on the error of the gradient; NaN where none was asked for.
+    prior
+        The slope of the prior, where the search minimizes its sum with the criterion.
     """
 
     theta: np.ndarray
@@ -44,6 +59,12 @@ class At(NamedTuple):
     judged: float
     solved: bool
     error: float
+    prior: Any = 0.0
+
+    @property
+    def slope(self) -> np.ndarray:
+        """The gradient of what the search minimizes."""
+        return self.gradient + self.prior
 
     @property
     def finite(self) -> bool:
@@ -70,10 +91,11 @@ def _better(at: At, best: At | None) -> bool:
     return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
-def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tuple[int, list[At]]:
+def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0, stale: float = np.inf) -> tuple[int, list[At]]:
     """Return the place of the best of some points, from strong penalties to weak ones, and what was seen.
 
-    The criterion counts from a floor, below which it does not come.
+    The criterion counts from a floor, below which it does not come. Where it has risen from its best, by little, the
+    grid goes on up to a distance ``stale``.
     """
     seen: list[At] = []
     best, risen = 0, None
@@ -84,6 +106,8 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tupl
             best, risen = place, None
         elif risen is None and not at.value - floor <= _RISEN * (seen[best].value - floor):
             risen = place
+        if at.value - floor > _STALE * (seen[best].value - floor) and np.abs(theta - grid[best]).max() > stale:
+            break
         if risen is not None and place - risen > 0 and np.abs(theta - grid[risen]).max() > _FAR - 1e-9:
             break
     return best, seen
@@ -106,12 +130,19 @@ def dips(seen: list[At], place: int) -> list[np.ndarray]:
 
 
 def refine(
-    evaluate: Evaluate, low: float, high: float, best: At, left: At | None, right: At | None, smooth: bool = False
+    evaluate: Evaluate,
+    low: float,
+    high: float,
+    best: At,
+    left: At | None,
+    right: At | None,
+    smooth: bool = False,
+    floor: float = 0.0,
 ) -> Found:
     """Return the least point of a bracket of one number, by its derivative: secants, kept inside, and halving.
 
     ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at. Where the criterion
-    is smooth, cubics take the place of secants, and of every other halving.
+    is smooth, cubics take the place of secants, and of every other halving. It counts from a floor.
     """
     trace: list[At] = []
     ends = {-1: left, 1: right}
@@ -124,7 +155,7 @@ def refine(
             return Found(best, True, trace)
         slopes = [None if end is None else float(end.gradient[0]) for end in (ends[-1], ends[1])]
         point = 0.5 * (low + high)
-        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value):
+        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value - floor):
             return Found(best, True, trace)
         if None not in slopes and slopes[0] < 0 < slopes[1] and count % (4 if smooth else 2) != (3 if smooth else 1):
             # every other step halves, for a kink has no root
@@ -137,7 +168,7 @@ def refine(
         at = evaluate(np.array([point]))
         trace.append(at)
         best = at if _better(at, best) else best
-        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value):
+        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value - floor):
             return Found(best, True, trace)
         # what is no number is beyond the minimum
         if at.gradient[0] > 0 if at.finite else point > best.theta[0]:
@@ -173,30 +204,63 @@ def descend(
     strength: float = 0.0,
     unit: float = 1.0,
     tol: float = 1e-5,
+    kinks: bool = True,
 ) -> Found:
-    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread, by L-BFGS-B.
+    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread.
 
-    What is handed to it is the difference to the start, in such units that the first step is about one: the first is
-    along the gradient, and where that is small, so would be what the step gains, and the search would end there.
+    By L-BFGS-B, which ends beside a kink. Where that is no minimum, by what the slopes on its sides say together, the
+    search goes on from another side by a method that passes kinks; ``kinks`` says whether this is done, with at most
+    twice as many evaluations again.
     """
     trace: list[At] = []
     best: list[Any] = [None, np.inf]
+    most = [evaluations]
+
+    known: dict[bytes, tuple[float, np.ndarray]] = {}
 
     def seen(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        if len(trace) >= evaluations:
+        if theta.tobytes() in known:
+            return known[theta.tobytes()]
+        if len(trace) >= most[0]:
             raise _Enough
         at = evaluate(theta)
-        trace.append(at)
         value, gradient = at.value / unit, at.gradient / unit
         if strength and spread is not None:
             more, slope = spread(theta)
             value, gradient = value + strength * more, gradient + strength * slope
+            at = at._replace(prior=unit * strength * slope)
+        trace.append(at)
         if np.isfinite(gradient).all() and value < best[1]:
             best[:] = at, value
+        known[theta.tobytes()] = value, gradient
         return value, gradient
 
+    finished, point = False, start
+    with contextlib.suppress(_Enough):
+        _downhill(seen, point, bounds, evaluations, tol)
+        most[0] = evaluations * (1 + 2 * kinks)
+        finished = not kinks
+        while kinks and best[0] is not None:
+            point, finished = _other_side(seen, best[0].theta, bounds, _LEVEL * tol)
+            if point is None:
+                break
+            _past_kinks(seen, point, bounds, _SMALL * tol)
+    return Found(trace[0] if best[0] is None else best[0], finished and best[0] is not None, trace)
+
+
+Seen = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+def _downhill(seen: Seen, start: np.ndarray, bounds: np.ndarray, evaluations: int, tol: float) -> None:
+    """Go downhill by L-BFGS-B, until that ends.
+
+    What is handed to it is the difference to the start, in such units that the first step is about one: the first is
+    along the gradient, and where that is small, so would be what the step gains, and the search would end there.
+    """
     level, slope = seen(start)
-    size = max(float(np.abs(slope).max()), tol) if best[0] is not None else 1.0
+    if not (np.isfinite(level) and np.isfinite(slope).all()):
+        return
+    size = max(float(np.abs(slope).max()), tol)
 
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = (level, slope) if np.array_equal(theta, start) else seen(theta)
@@ -204,19 +268,104 @@ def descend(
             return 1e30, np.zeros_like(theta)
         return (value - level) / size, gradient / size
 
-    if best[0] is None:
-        return Found(trace[0], False, trace)
-    finished = False
     least = 0.01 * tol / size
-    with contextlib.suppress(_Enough):
-        minimize(
-            objective,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"ftol": least, "gtol": least, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
-        )
-        # where the line search ends at a kink there is nothing to descend along
-        finished = True
-    return Found(best[0], finished, trace)
+    minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": least, "gtol": least, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
+    )
+
+
+def _past_kinks(seen: Seen, point: np.ndarray, bounds: np.ndarray, least: float) -> None:
+    """Go downhill by BFGS, until a step gains less than a least part.
+
+    Its steps end where the slope along them is less steep, which may be beyond a kink, and so curvatures there are as
+    large as they seem. (Lewis and Overton, "Nonsmooth optimization via quasi-Newton methods", Mathematical Programming
+    2013.)
+    """
+    (value, slope), inverse = seen(point), None
+    while True:
+        free = ~(((point <= bounds[:, 0]) & (slope > 0)) | ((point >= bounds[:, 1]) & (slope < 0)))
+        along = np.zeros_like(point)
+        along[free] = -slope[free] if inverse is None else -inverse[np.ix_(free, free)] @ slope[free]
+        size = float(np.abs(along).max())
+        if not size or not slope @ along < 0:
+            return
+        along *= min(1.0, (_FIRST if inverse is None else _LONGEST) / size)
+        to, there, turned = _beyond(seen, point, value, slope, along, bounds)
+        if not value - there > least:
+            return
+        step, bent = to - point, turned - slope
+        if (curved := float(step @ bent)) > _CURVED * np.linalg.norm(step) * np.linalg.norm(bent):
+            inverse = np.eye(len(point)) * curved / float(bent @ bent) if inverse is None else inverse
+            image = inverse @ bent
+            inverse += np.outer(step, step) * (1 + bent @ image / curved) / curved
+            inverse -= (np.outer(image, step) + np.outer(step, image)) / curved
+        point, value, slope = to, there, turned
+
+
+def _beyond(
+    seen: Seen, point: np.ndarray, value: float, slope: np.ndarray, along: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Return a point along a direction that is lower, and where the slope is less steep or a bound is met."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(along > 0, bounds[:, 1] - point, point - bounds[:, 0]) / np.abs(along)
+    most, first = float(np.nanmin(room[along != 0])), float(slope @ along)
+    low, high, length, found = 0.0, np.inf, min(1.0, most), (point, value, slope)
+    for _ in range(_TRIES):
+        to = np.clip(point + length * along, bounds[:, 0], bounds[:, 1])
+        there, turned = seen(to)
+        if not there < value + _LITTLE * length * first or not np.isfinite(turned).all():
+            high = length
+        else:
+            low, found = length, (to, there, turned)
+            if turned @ along >= _STEEP * first or length >= most:
+                break
+        length = 0.5 * (low + high) if high < np.inf else min(2 * length, most)
+    return found
+
+
+def _other_side(seen: Seen, point: np.ndarray, bounds: np.ndarray, level: float) -> tuple[np.ndarray | None, bool]:
+    """Return a lower point beside a kink, ``None`` where none is found, and whether the point is a minimum then.
+
+    A function with kinks is at a minimum where a convex combination of the slopes on all sides vanishes. The shortest
+    one of those that are known is a direction downhill for these; where a step along it does not lead down, there is
+    another side, and its slope joins. (Wolfe, "A method of conjugate subgradients", Mathematical Programming Study
+    1975.)
+    """
+    value, slope = seen(point)
+    sides = [slope]
+    for _ in range(_SIDES):
+        along = -_shortest(np.array(sides), point, bounds)
+        square = float(along @ along)
+        if np.sqrt(square) <= level:
+            return None, True
+        length = _STEP / float(np.abs(along).max())
+        for _ in range(_CUTS):
+            to = np.clip(point + length * along, bounds[:, 0], bounds[:, 1])
+            there, turned = seen(to)
+            if there < value - _FALL * length * square:
+                return to, False
+            near = np.abs(to - point).max() <= _NEAR and np.isfinite(turned).all()
+            if near and turned @ along > -_TURN * square:
+                sides.append(turned)
+                break
+            length *= _CUT
+        else:
+            return None, False
+    return None, False
+
+
+def _shortest(sides: np.ndarray, point: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return the shortest convex combination of slopes, a row each, without what leads beyond bounds."""
+    low, high = point <= bounds[:, 0] + 1e-12, point >= bounds[:, 1] - 1e-12
+    walls = np.eye(len(point))[low | high] * np.where(low, -1.0, 1.0)[low | high, None]
+    size = float(np.abs(sides).max()) or 1.0
+    whole = np.concatenate([sides / size, walls])
+    # that they add up to one weighs much
+    one = 1e4 * (np.arange(len(whole)) < len(sides))
+    parts, _ = nnls(np.vstack([whole.T, one]), np.append(np.zeros(len(point)), 1e4))
+    return size * (parts / parts[: len(sides)].sum()) @ whole

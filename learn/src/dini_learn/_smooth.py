@@ -1,7 +1,7 @@
 """Losses as Newton's method sees them: in NumPy, slopes and curvatures in the predictor, for all fits at once.
 
-A predictor is of shape ``(numbers, fits, samples)``, several numbers for a multinomial distribution alone, and a target
-of shape ``(numbers, 1, samples)``.
+A predictor is of shape ``(numbers, fits, samples)``, several numbers for a multinomial distribution, and for Huber's
+loss, whose second one is the scale; a target is of shape ``(numbers, 1, samples)``.
 """
 
 from __future__ import annotations
@@ -79,13 +79,19 @@ class Tube(_Alone):
 
 
 class Poisson(_Alone):
-    """Counts, whose expectation is the exponential of the predictor."""
+    """Half of the deviance of counts, whose expectation is the exponential of the predictor and a level."""
+
+    def __init__(self, level: float):
+        self.level = level
 
     def value(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (np.exp(z) - y * z)[0]
+        # of large counts the deviance is a small part of the likelihood
+        z = z + self.level
+        away = z - np.log(np.where(y > 0, y, 1.0))
+        return np.where(y > 0, y * (np.expm1(away) - away), np.exp(z))[0]
 
     def slope(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean = np.exp(z)
+        mean = np.exp(z + self.level)
         return mean - y, mean
 
 
@@ -102,6 +108,49 @@ class Pinball(_Alone):
     def slope(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         above = expit((y - z) / self.width)
         return 1.0 - self.quantile - above, above * expit((z - y) / self.width) / self.width
+
+
+#: Huber's scale is kept from vanishing by this part of its start
+_LEAST = 1e-4
+
+
+class Huber:
+    r"""Half of :math:`\sigma + \sigma H(r / \sigma) + \tau^2 / \sigma`, convex in ``r`` and the scale together.
+
+    ``H`` is a square up to a limit, and goes on as a line. Where more than half of the residuals vanish, so would the
+    scale: a :math:`\tau` that is small against its start keeps it positive. Of no scale nothing is a number.
+    """
+
+    def __init__(self, limit: float, start: float):
+        self.limit, self.start, self._least = limit, start, (_LEAST * start) ** 2
+
+    def _parts(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the scale, NaN where there is none, the residual over it, and where that is within the limit."""
+        scale = np.where(z[1] > 0, z[1], np.nan)
+        size = (z[0] - y[0]) / scale
+        return scale, size, np.abs(size) <= self.limit
+
+    def value(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        scale, size, inside = self._parts(z, y)
+        size = np.abs(size)
+        terms = np.where(inside, np.where(inside, size, 0.0) ** 2, self.limit * (2 * size - self.limit))
+        return 0.5 * (scale * (1 + terms) + self._least / scale)
+
+    def slope(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scale, size, inside = self._parts(z, y)
+        size = np.clip(size, -self.limit, self.limit)
+        rest = self._least / scale**2
+        return np.stack([size, 0.5 * (1 - size**2 - rest)]), np.stack([inside / scale, size, rest / scale])
+
+    def curvature(self, kept: np.ndarray) -> np.ndarray:
+        """Return the second derivatives in the predictor, in both, and in the scale."""
+        bent, size, rest = kept
+        return np.stack([bent, -size * bent, size**2 * bent + rest])
+
+    def bend(self, kept: np.ndarray, z: np.ndarray) -> np.ndarray:
+        bent, size, rest = kept
+        along = bent * (z[0] - size * z[1])
+        return np.stack([along, rest * z[1] - size * along])
 
 
 class Multinomial:
@@ -127,10 +176,14 @@ class Multinomial:
 
 
 def smooth(name: str, setting: tuple[float, float]) -> Smooth | None:
-    """Return a loss by its name in the table of losses; ``None`` for what Newton's method does not suit."""
+    """Return a loss by its name in the table of losses; ``None`` for the squared one, which has solvers of its own."""
     if name == "squared_epsilon_insensitive":
         return Tube(setting[1])
     if name == "pinball":
         return Pinball(*setting)
-    kinds = {"logistic": Logistic, "multinomial": Multinomial, "squared_hinge": SquaredHinge, "poisson": Poisson}
+    if name == "huber":
+        return Huber(*setting)
+    if name == "poisson":
+        return Poisson(setting[1])
+    kinds = {"logistic": Logistic, "multinomial": Multinomial, "squared_hinge": SquaredHinge}
     return kinds[name]() if name in kinds else None

@@ -9,8 +9,7 @@ import numpy as np
 from ._data import Data, Judged
 from ._folds import Folds
 from ._frame import Frame
-from ._losses import LOSSES
-from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
+from ._newton import Preconditioner, Problem, Scaled, Solution, conjugate, minimize
 from ._programs import Fits
 from ._smooth import smooth
 from ._starts import first_coefficients
@@ -65,6 +64,8 @@ class SmoothFits:
         self._loss = smooth(spec.loss, spec.setting)
         one = np.full((data.samples, 1), float(spec.intercept))
         self._X = np.hstack([one, data.X])
+        # Huber's loss has a scale as its last coefficient
+        self._scaled = spec.loss == "huber"
         goal = np.ascontiguousarray(data.y.T)[:, None]
         self._goals = [goal] if data.together else [goal[[place]] for place in range(data.targets)]
 
@@ -86,6 +87,9 @@ class SmoothFits:
             some = [end.of(given[0].frame) for end in given]
             x = sum(w * end.x for w, end in zip(weights, some, strict=True))
             adjoint = sum(w * end.adjoint for w, end in zip(weights, some, strict=True))
+            if self._scaled:
+                # a sum may have none
+                x[..., -1] = some[0].x[..., -1]
             found.append(some[0]._replace(x=x, adjoint=adjoint))
         return found
 
@@ -98,15 +102,17 @@ class SmoothFits:
             return self._fits(l2.T[:, None], lanes, ends, certify, rough)
 
     def _fits(self, penalties: np.ndarray, lanes: Judged, ends: Any, certify: bool, rough: bool) -> list[Fits]:
-        found = []
+        found, kind = [], Scaled if self._scaled else Problem
+        if self._scaled:
+            penalties = np.append(penalties, [[[0.0]]], axis=-1)
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
             end = ends[place] if ends is not None else self._first(lanes, y)
             frame = self._frame(own, end.frame, float(lanes.train.max()))
-            problem = Problem(self._loss, self._X, y, lanes.train, own)
+            problem = kind(self._loss, self._X, y, lanes.train, own)
             if frame is not None:
-                inner = np.full((len(own), 1, frame.columns.shape[1]), frame.strength(own[0, 0, 1:]))
-                inner[..., 0] = own[..., 0]
+                inner = np.full((len(own), 1, frame.columns.shape[1]), frame.strength(self._features(own)))
+                inner = np.concatenate([own[..., :1], inner[..., 1:], own[..., 1 + self.data.features :]], axis=-1)
                 problem = problem._replace(X=frame.columns, l2=inner)
             fits, end = self._fit(problem, lanes.held, end.of(frame), certify, _ROUGH if rough else _ACCURACY)
             x, adjoint = end.of(None)[:2]
@@ -114,16 +120,23 @@ class SmoothFits:
             found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._told(x), ends=end))
         return found
 
+    def _features(self, l2: np.ndarray) -> np.ndarray:
+        """Return the penalties of the features."""
+        return l2[0, 0, 1 : 1 + self.data.features]
+
     def _frame(self, l2: np.ndarray, last: Frame | None, weight: float) -> Frame | None:
         """Return the frame for penalties, where there are many features and it is one for all numbers."""
         if self.data.features <= self.data.samples or np.ptp(l2, axis=0).any():
             return None
-        own = l2[0, 0, 1:]
+        own = self._features(l2)
         frame = last if last is not None and last.strength(own) is not None else Frame.of(self._X, own)
-        return frame if frame.sees(own, weight * LOSSES[self.data.spec.loss].curvature) else None
+        return frame if frame.sees(own, weight * self.data.bend) else None
 
     def _first(self, lanes: Judged, y: np.ndarray) -> End:
-        return End(first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1]), None, None)
+        x = first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1] + self._scaled)
+        if self._scaled:
+            x[..., -1] = self.data.spec.setting[1]
+        return End(x, None, None)
 
     def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> tuple[Fits, End]:
         steps = {_FINE: _FINE_STEPS}.get(accuracy, _STEPS)
@@ -138,7 +151,9 @@ class SmoothFits:
             # a loss that about vanishes cannot be seen so roughly
             return self._fit(problem, held, end, certify, _ACCURACY)
         doubt = np.maximum(found.error, accuracy * found.size) * length
-        limit = np.maximum(np.abs(value), _VOID * (held * problem.loss.value(0.0 * found.z, problem.y)).sum(axis=1))
+        nothing = found.z.copy()
+        nothing[: len(problem.y)] = 0.0
+        limit = np.maximum(np.abs(value), _VOID * (held * problem.loss.value(nothing, problem.y)).sum(axis=1))
         if accuracy == _ACCURACY and (doubt > _SLIGHT * limit).any():
             # nor one that sees what hardly matters to the fit
             return self._fit(problem, held, end, certify, _FINE)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._stein import counted
+
 #: rounding of a decomposition may be this part of a penalty: of what is seen of it in coefficients there is less
 _ROUNDING = 1e-4
 
@@ -38,6 +40,8 @@ class Spectrum(NamedTuple):
         From coefficients of the columns of ``T`` to those of the features.
     least
         With smaller penalties rounding of the decomposition decides.
+    count
+        How many samples there are.
     """
 
     values: np.ndarray
@@ -49,9 +53,12 @@ class Spectrum(NamedTuple):
     weights: np.ndarray
     back: np.ndarray
     least: float
+    count: float
 
     @classmethod
-    def of(cls, X: np.ndarray, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float) -> Spectrum:
+    def of(
+        cls, X: np.ndarray, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float, repeated: bool = False
+    ) -> Spectrum:
         """Decompose; where there is an intercept, columns and target are around their weighted means.
 
         It is for penalties from a least one on. Features in units far apart take singular values: of their squares
@@ -79,7 +86,8 @@ class Spectrum(NamedTuple):
             values, basis = values[kept], basis[:, kept]
             columns = basis * np.sqrt(values)
             back = scaled.T @ (basis / np.sqrt(values))
-        return cls(values, columns, columns**2, goal, columns.T @ goal, own, weights, back, float(least))
+        count = counted(weights, repeated)
+        return cls(values, columns, columns**2, goal, columns.T @ goal, own, weights, back, float(least), count)
 
     def solved(self, penalty: float) -> bool:
         """Whether fits with a penalty are what they should be."""
@@ -96,8 +104,9 @@ class Spectrum(NamedTuple):
         total, used = self.weights.sum(), self.weights > 0
         if which == "sure":
             variance = float(np.square(noise).sum())
-            value = 0.5 * ((residual**2).sum() / total - variance) + variance * float((1 - rest)[used].sum()) / total
-            return value, float((residual * along).sum() - variance * more.sum()) / total
+            freedom = float((1 - rest)[used].sum())
+            value = 0.5 * ((residual**2).sum() / total - variance) + variance * freedom / self.count
+            return value, float((residual * along).sum() / total - variance * more.sum() / self.count)
         rest, more = rest[used, None], more[used, None]
         ratio = residual[used] / rest
         gradient = (ratio * (along[used] / rest - ratio * more / rest)).sum()

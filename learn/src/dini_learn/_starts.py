@@ -16,6 +16,6 @@ def first_coefficients(data: Data, y: np.ndarray, weights: np.ndarray, columns: 
     x = np.zeros((len(y), len(weights), columns))
     if data.spec.intercept:
         share = weights / weights.sum(axis=1, keepdims=True)
-        level = LOSSES[data.spec.loss].center(y @ share.T)
+        level = LOSSES[data.spec.loss].center(y @ share.T) - data.offset
         x[..., 0] = level - level.mean(axis=0) if data.together else level
     return x

@@ -39,8 +39,11 @@ PROBES = 16
 _RANK = 1e-12
 
 
-def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> tuple[float, ...]:
-    """Return the standard deviation of what least squares leaves of each target, per degree of freedom."""
+def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, repeated: bool = False) -> tuple[float, ...]:
+    """Return the standard deviation of what least squares leaves of each target, per degree of freedom.
+
+    Where weights are precisions it is that of a sample of their mean.
+    """
     X = X.toarray() if scipy.sparse.issparse(X) else X
     used = weights > 0
     X, y, share = X[used], y[used], weights[used] / weights.sum()
@@ -53,19 +56,25 @@ def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> tup
     rounding = np.finfo(float).eps * max(*X.shape, 8 * float((offset[varies] / size[varies]).max(initial=0.0)))
     design = design[:, varies] / size[varies]
     fitted, _, rank, _ = np.linalg.lstsq(design, goal, rcond=rounding)
-    free = int(used.sum()) - rank - intercept
-    if free <= 0:
+    if int(used.sum()) <= rank + intercept:
         raise ValueError(
             "criterion='sure' needs the noise, which cannot be estimated with as many features as samples: pass "
             "noise, its standard deviation."
         )
     rest = goal - design @ fitted
-    return tuple(np.sqrt((rest**2).sum(axis=0) / (free + counted(weights) - used.sum())).tolist())
+    count = counted(weights, repeated)
+    if count <= rank + intercept:
+        raise ValueError(
+            f"criterion='sure' needs the noise, and weights='repetitions' says that there are {count:g} samples, for "
+            f"{rank + intercept} degrees of freedom: pass noise, its standard deviation, or weights='precisions'."
+        )
+    mean = (rest**2).sum(axis=0) / weights.sum()
+    return tuple(np.sqrt(mean * count / (count - rank - intercept)).tolist())
 
 
-def counted(weights: np.ndarray) -> float:
-    """Return the number of samples: weights are repetitions of them where they add up to more."""
-    return float(max(weights.sum(), (weights > 0).sum()))
+def counted(weights: np.ndarray, repeated: bool) -> float:
+    """Return the number of samples, whose weights say how often each is there, or how precise each is."""
+    return float(weights.sum() if repeated else np.count_nonzero(weights))
 
 
 def probed(folds: Folds, features: int) -> Folds:
@@ -119,19 +128,21 @@ class Disturbed(NamedTuple):
             Of the samples.
         """
         (noise,), intercept = spec.noise, spec.intercept
-        total, gram = weights.sum(), sums[1:-1, 1:-1]
+        total, count, gram = weights.sum(), counted(weights, spec.repeated), sums[1:-1, 1:-1]
+        # in the units of the weights: where they are precisions the noise is that of their mean
+        scaled = noise * np.sqrt(total / count)
         if intercept:
             gram = gram - np.outer(sums[1:-1, 0], sums[0, 1:-1]) / sums[0, 0]
-        count = min(PROBES, len(gram))
-        away, rank = _products(gram, count, spec.seed)
-        length = np.sqrt(rank) * 2 * noise / counted(weights) ** 0.3
-        linear = np.repeat(sums[None, :-1, -1], 1 + count, axis=0)
+        probes = min(PROBES, len(gram))
+        away, rank = _products(gram, probes, spec.seed)
+        length = np.sqrt(rank) * 2 * scaled / count**0.3
+        linear = np.repeat(sums[None, :-1, -1], 1 + probes, axis=0)
         linear[1:, 1:] += length * away
         slopes = np.zeros_like(linear)
         if rank:
-            slopes[1:, 1:] = rank / min(rank, count) * noise**2 / length * away
+            slopes[1:, 1:] = rank / min(rank, probes) * scaled**2 / length * away
             slopes[0] = -slopes.sum(axis=0)
-        rest = noise**2 * (intercept / total - 0.5)
+        rest = noise**2 * (intercept / count - 0.5)
         return cls(sums[:-1, :-1] / total, linear / total, sums[-1, -1] / total, slopes / total, float(rest))
 
 

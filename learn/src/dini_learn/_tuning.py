@@ -21,12 +21,17 @@ SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
 #: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
 _FINER = 4
+#: with weak penalties of absolute values as many features are left as there are samples, and each fit takes long: where
+#: the criterion has risen, the grid goes on for a factor of 30
+_STALE = 3.4
 #: penalties range over these multiples of the scales of the data
 _RANGE_L2, _RANGE_L1 = (WEAKEST_L2, 1e6), (WEAKEST_L1, 1.05)
 #: a criterion that is less than this part of that with the strongest penalties vanishes
 _EXACT = 1e-6
 #: so many evaluations for each shrinkage that is only tried
 _TRIAL = 40
+#: penalties so near to each other, in relation to them, are the same
+_SAME = 1e-11
 
 
 class Tuned(NamedTuple):
@@ -45,7 +50,7 @@ class Tuned(NamedTuple):
     judged
         Held-out losses of the nested splits: a row for each split, a column for one shared penalty and each shrinkage.
     at_bound
-        Whether a shared penalty ended at the end of its range.
+        Whether a shared penalty ended at the weak end of its range, -1, or at the strong one, 1; zero elsewhere.
     ends
         Of several penalties: which ended at the weak end of their range, -1, or at the strong one, 1. A row for each
         kind.
@@ -56,7 +61,7 @@ class Tuned(NamedTuple):
     trace: list[tuple[str, At]]
     finished: bool
     judged: np.ndarray | None
-    at_bound: bool
+    at_bound: int
     ends: np.ndarray | None = None
 
 
@@ -77,10 +82,19 @@ class Tuning:
         Called with each point.
     n_jobs
         How many nested searches there are at a time.
+    bounds
+        The range of the penalties of each kind, of shape ``(kinds, 2)``; by the data where there is none.
     """
 
     def __init__(
-        self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any, n_jobs: int | None = None
+        self,
+        inner: Inner,
+        strengths: Strengths,
+        max_iter: int,
+        tol: float,
+        progress: Any,
+        n_jobs: int | None = None,
+        bounds: np.ndarray | None = None,
     ):
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
         self.n_jobs = n_jobs
@@ -90,7 +104,8 @@ class Tuning:
         both = [l1, (curvature, mixed**2, (WEAKEST_L2, 1e3))]
         ranges = {"l1": [l1], "group": [l1], "l2": [l2], "elasticnet": both}[inner.spec.kind]
         # features in small units need small penalties, and the range is the wider
-        self.ranges = np.log([[part * scale * low, scale * high] for scale, part, (low, high) in ranges])
+        own = [[part * scale * low, scale * high] for scale, part, (low, high) in ranges]
+        self.ranges = np.log(own if bounds is None else bounds)
 
     def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
         """Return the criterion as a function, whose fits start where the last ones ended."""
@@ -107,8 +122,8 @@ class Tuning:
         """Return a point with a certificate of its hypergradient."""
         return self.inner.at(best.theta, strengths, folds, self.inner.lanes(folds), {}, certify=True)
 
-    def shared(self, folds: Folds, evaluate: Any = None) -> tuple[Found, list[At], bool]:
-        """Return the search in one penalty of each kind, all its points, and whether it ended at a bound."""
+    def shared(self, folds: Folds, evaluate: Any = None) -> tuple[Found, list[At], int]:
+        """Return the search in one penalty of each kind, all its points, and at which bound it ended, if at one."""
         strengths = self.strengths.shared()
         evaluate = self.evaluator(strengths, folds) if evaluate is None else evaluate
         if self.inner.exactly(strengths, folds) and self.inner.knots is not None:
@@ -116,13 +131,14 @@ class Tuning:
         l1 = self.inner.spec.kind != "l2"
         count = _GRID_L1 if l1 else _GRID_L2
         wide = np.diff(self.ranges[0])[0] / np.diff(np.log(_RANGE_L1 if l1 else _RANGE_L2))[0]
-        count = 1 + round(wide * (count - 1))
+        count = 1 + max(1, round(wide * (count - 1)))
         exactly = self.inner.exactly(strengths, folds)
         if exactly:
             count = 1 + _FINER * (count - 1)
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
         look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
-        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points, floor)
+        grid = self._with_squares(points, 0.5) if strengths.kinds == 2 else points
+        place, seen = along_grid(look, grid, floor, _STALE if l1 else np.inf)
         line = seen
         if strengths.kinds == 1 and (more := [look(point) for point in dips(seen, place)]):
             line = sorted([*seen, *more], key=lambda at: -at.theta[0])
@@ -130,7 +146,7 @@ class Tuning:
         near, best = line[max(place - 1, 0) : place + 2], line[place]
         if strengths.kinds == 2:
             # and with hardly any squares
-            other, more = along_grid(look, self._with_squares(points, 0.0), floor)
+            other, more = along_grid(look, self._with_squares(points, 0.0), floor, _STALE)
             best = more[other] if more[other].value < best.value else best
             seen += more
         elif not exactly and folds.judge is None:
@@ -145,24 +161,24 @@ class Tuning:
             best = evaluate(best.theta)
             seen.append(best)
         if not best.finite:
-            return Found(best, False, []), seen, False
+            return Found(best, False, []), seen, 0
         if strengths.kinds == 2:
             unit = self._unit(best, seen, folds)
             found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=unit, tol=self.tol)
-            return found, [*seen, *found.trace], False
+            return found, [*seen, *found.trace], 0
         right = near[place - 1] if place > 0 else None
         left = near[place + 1] if place + 1 < len(near) else None
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
-            return Found(best, True, []), seen, True
+            return Found(best, True, []), seen, 1 if right is None and best.gradient[0] <= 0 else -1
         low, high = (float((at or best).theta[0]) for at in (left, right))
-        found = refine(evaluate, low, high, best, left, right, smooth=not l1)
-        return found, [*seen, *found.trace], False
+        found = refine(evaluate, low, high, best, left, right, smooth=not l1, floor=floor)
+        return found, [*seen, *found.trace], 0
 
     def _unit(self, best: At, seen: list[At], folds: Folds) -> float:
         """Return the criterion from its floor, by which changes of it are measured: or as much as rounding leaves."""
         floor = self.inner.floor(folds)
         first = next((at.value for at in seen if np.isfinite(at.value)), floor)
-        return max(best.value - floor, _EXACT * (first - floor)) or 1.0
+        return max(abs(best.value - floor), _EXACT * (first - floor)) or 1.0
 
     def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
         """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
@@ -170,11 +186,15 @@ class Tuning:
         middle = low + part * (high - low)
         return np.hstack([points, np.clip(points - self.ranges[0].mean() + middle, low, high)])
 
-    def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
+    def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], int]:
         """Return the best knot: the criterion jumps at each and is the least there of what follows."""
-        seen = [evaluate(np.log([knot])) for knot in self.inner.knots]
+        low, high = np.exp(self.ranges[0])
+        inside = [knot for knot in self.inner.knots if low * (1 - _SAME) < knot < high]
+        # at a bound there may be a solution between two of them
+        ends = [end for end in (high, low) if self.inner.knots[-1] < end < self.inner.knots[0]]
+        seen = [evaluate(np.log([knot])) for knot in sorted({*inside, *ends}, reverse=True)]
         best = int(np.argmin([at.value for at in seen]))
-        return Found(seen[best], True, []), seen, best in (0, len(seen) - 1)
+        return Found(seen[best], True, []), seen, 1 if best == 0 else -(best == len(seen) - 1)
 
     def _ends(self, theta: np.ndarray) -> np.ndarray:
         """Return which penalties are at an end of their range: -1 at the weak one, 1 at the strong one."""
@@ -203,16 +223,18 @@ class Tuning:
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
         for strength in [*path, chosen]:
             last = strength == chosen
-            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL, last)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
         finished = finished and found.finished
-        return Tuned(found.best, float(chosen), trace, finished, judged, False, self._ends(found.best.theta))
+        return Tuned(found.best, float(chosen), trace, finished, judged, 0, self._ends(found.best.theta))
 
-    def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
+    def _many(
+        self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int, kinks: bool = False
+    ) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
         spread = self.strengths.spread
-        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol)
+        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol, kinks)
 
     def _spread(self, at: At) -> At:
         """Return a point of one number a kind as one of all numbers."""
