@@ -145,7 +145,7 @@ def test_noise_is_added_before_a_mean_is_rounded(dtype, next_one):
 
 
 def test_noise_below_the_resolution():
-    """It would vanish in the sums: an error, since the kind of number is always known; and a mark where it is traced."""
+    """It would vanish in the sums: an error, and a mark where it is traced."""
     with jax.enable_x64(False):
         with pytest.raises(ValueError, match=r"multiplier .* must be at least .* float32"):
             sampled(1.0, 1e-9, jnp.float32)
@@ -192,7 +192,7 @@ def test_local_steps():
 
 
 def test_the_noise_is_for_the_smallest_client():
-    """Sizes are given, so that their sum cannot be: two clients of 10 and 990 need 50 times the noise of one of 1000."""
+    """Sizes are given, so that their sum cannot be: clients of 10 and 990 need 50 times the noise of one of 1000."""
     told = {"rounds": 10, "restart_every": 1}
     with pytest.raises((TypeError, ValueError), match="sizes must be"):
         calibrate(1.0, 1e-5, sizes=1000, **told)

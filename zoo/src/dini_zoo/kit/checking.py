@@ -118,6 +118,12 @@ def one_of(name: str, value: Any, choices: Collection[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}: given {value!r}.")
 
 
+def some_of(name: str, values: Collection[Any], choices: Collection[Any]) -> None:
+    """Raise `ValueError` unless all of some values are among several."""
+    for value in values:
+        one_of(name, value, choices)
+
+
 def same_shape(name: str, value: Any, other: str, shape: tuple[int, ...]) -> None:
     """Raise `ValueError` unless an array has the shape of another one."""
     if np.shape(value) != tuple(shape):
@@ -203,3 +209,24 @@ def floats(value: Any) -> Any:
     """A tree whose arrays and numbers are multiplied by fractions: integers and Booleans become floats, once."""
     make = lambda leaf: leaf if _floating(leaf) else jnp.asarray(leaf, jnp.result_type(float))
     return jax.tree.map(make, value)
+
+
+def returned(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """What a function of the caller's returned; raises `ValueError` where another shape of it would broadcast."""
+    if jnp.shape(value) != tuple(shape):
+        raise ValueError(f"{name} must return an array of shape {tuple(shape)}: given {jnp.shape(value)}.")
+    return value
+
+
+def taken(name: str, table: Any, indices: Any) -> Any:
+    """`table[indices]` along its first axis, where indices that are known must be some, as `within` says.
+
+    At an index that is traced, and none, it is NaN: JAX would take the last row, or count from the end.
+    """
+    table = jnp.asarray(table)
+    right = within(name, indices, len(table))
+    found = table[indices]
+    if right is True:
+        return found
+    inside = (jnp.asarray(indices) >= 0) & (jnp.asarray(indices) < len(table))
+    return jnp.where(inside.reshape(*inside.shape, *[1] * (found.ndim - inside.ndim)), found, jnp.nan)

@@ -156,7 +156,7 @@ def measure_one_shot(
     """
     positive("rho", rho)
     _same_domain(table, queries)
-    chosen = np.arange(queries.num_workloads) if workloads is None else np.asarray(workloads, int)
+    chosen = np.arange(queries.num_workloads) if workloads is None else np.asarray(workloads)
     at_least("The number of workloads", len(chosen), 1)
     within("workloads", chosen, queries.num_workloads)
     if len(np.unique(chosen)) < len(chosen):
