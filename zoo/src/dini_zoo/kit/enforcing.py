@@ -307,6 +307,9 @@ def _fields_of(kind: type) -> _Check | None:
 
 def _evaluated(annotation: Any, space: Mapping[str, Any]) -> Any:
     """An annotation that may be a string; `Any` where its names are a type checker's alone."""
+    if isinstance(annotation, typing.ForwardRef):
+        # of a named tuple
+        annotation = annotation.__forward_arg__
     if not isinstance(annotation, str):
         return annotation
     try:
