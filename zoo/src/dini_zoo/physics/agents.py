@@ -45,7 +45,7 @@ class AgentArrays[V](eqx.Module):
     [7. 5. 8.] [ True  True  True] [ True  True False]
     """
 
-    alive: Bool[Array, " n"]
+    alive: Bool[Array, "*batch n"]
     values: V
 
     def __check_init__(self) -> None:
@@ -70,7 +70,7 @@ class AgentArrays[V](eqx.Module):
         """The number of agents that are alive."""
         return jnp.sum(self.alive)
 
-    def remove(self, mask: Bool[Array, " n"]) -> Self:
+    def remove(self, mask: Bool[Array, "*batch n"]) -> Self:
         """Without the agents of a mask, a Boolean for each slot; slots that are free stay so."""
         same_shape("mask", mask, "alive", self.alive.shape)
         return type(self)(self.alive & ~mask, self.values)
