@@ -7,6 +7,7 @@ field. `changes` makes of one argument what a caller may give by mistake; `verdi
 import contextlib
 import dataclasses
 import doctest
+import functools
 import importlib
 import io
 import pkgutil
@@ -161,6 +162,10 @@ def _of_number(x: Any) -> Iterator[tuple[str, Any]]:
             yield "infinite", float("inf")
 
 
+def _swapped(structure: Any, leaves: list[Any], i: int, new: Any) -> Any:
+    return structure.unflatten([*leaves[:i], new, *leaves[i + 1 :]])
+
+
 def changes(example: Example) -> Iterator[Change]:
     """All of them: arguments that are arrays, trees of plain containers of arrays, and numbers."""
     given = [(i, str(i), value) for i, value in enumerate(example.args)] + [
@@ -188,7 +193,7 @@ def changes(example: Example) -> Iterator[Change]:
             if not _numbers(leaf):
                 continue
             place = name if len(leaves) == 1 else f"{name}[{i}]"
-            swap = lambda new, i=i: structure.unflatten([*leaves[:i], new, *leaves[i + 1 :]])
+            swap = functools.partial(_swapped, structure, leaves, i)
             for kind, new in _of_array(leaf):
                 yield Change(place, kind, *put(swap(new)))
             if jnp.issubdtype(leaf.dtype, jnp.floating):
