@@ -288,3 +288,20 @@ def test_parts_that_an_experiment_has_not():
             lambda settings=settings: settings(parts=("lawz",)), "parts must be one of .*: given 'lawz'", ValueError
         )
         assert settings(parts=settings().parts[:1]).parts
+
+
+def test_a_filtration_of_nan_has_no_gradient_of_zero():
+    """Each coordinate's: a sum over points that do not move with the NaN itself would else stand still."""
+    from dini_zoo.topology.multiparameter_persistence import rips_lower_star, signed_measure
+
+    points = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+
+    def total(function):
+        measure = signed_measure(rips_lower_star(points, function), invariant="euler")
+        return jnp.sum(jnp.where(measure.mask[:, None], measure.weights[:, None] * measure.points, 0))
+
+    good, bad = jnp.array([0.1, 0.5, 0.3]), jnp.array([0.1, jnp.nan, 0.3])
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(total)))(jnp.stack([good, bad, good]))
+    assert np.isnan(values).tolist() == [False, True, False]
+    assert np.all(np.isfinite(slopes[0]) & (slopes[0] == slopes[2]))
+    assert np.isnan(slopes[1][np.array([0, 2])]).all()

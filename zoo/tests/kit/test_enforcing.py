@@ -140,6 +140,13 @@ class Plain:
     n: int = 0
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    a: Float[Array, " n"]
+
+
+_in_class(Tree, __name__)
 _in_class(Model, __name__)
 _in_class(Plain, __name__)
 
@@ -165,6 +172,9 @@ def test_classes():
     with pytest.raises(ValueError, match="Plain: a must have"):
         Plain(np.ones((2, 2)))
     assert dataclasses.replace(Plain(np.ones(2)), n=3).n == 3
+    # its constructor is JAX's, which puts axes in front
+    assert jax.vmap(lambda a: Tree(a))(jnp.ones((5, 2))).a.shape == (5, 2)
+    assert jax.tree.map(lambda a: jnp.stack([a, a]), Tree(jnp.ones(2))).a.shape == (2, 2)
 
 
 def test_functions_are_what_they_were():

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -384,6 +385,17 @@ def enforced(function: Callable[..., Any], spaces: Sequence[str] = ()) -> Callab
     return whole
 
 
+def _made_by_jax(kind: type) -> bool:
+    """Whether JAX makes trees of a class by its constructor, whose leaves may have axes of a batch in front."""
+    if issubclass(kind, eqx.Module):
+        return False
+    try:
+        return not jax.tree_util.all_leaves([object.__new__(kind)])
+    except TypeError:
+        # of an abstract class there are none
+        return False
+
+
 def _in_class(kind: type, module: str) -> None:
     """Enforce the annotations of a class's constructor and public methods."""
     if getattr(kind, "_is_protocol", False):
@@ -391,6 +403,8 @@ def _in_class(kind: type, module: str) -> None:
     spaces = [one.__module__ for one in kind.__mro__]
     for name, value in list(vars(kind).items()):
         if name.startswith("_") and name not in ("__init__", "__call__"):
+            continue
+        if name == "__init__" and _made_by_jax(kind):
             continue
         if isinstance(value, classmethod | staticmethod):
             function = value.__func__
