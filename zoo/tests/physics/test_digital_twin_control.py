@@ -280,7 +280,7 @@ def test_bad_input():
         TrackingCost(jnp.zeros((3, 1)), jnp.ones(3, bool), (0,))
     with pytest.raises(ValueError, match="target must have a row for each step and a column for each of the 2"):
         TrackingCost(jnp.ones((3, 1)), jnp.ones(3, bool), (0, 1))
-    with pytest.raises(ValueError, match="counted must have an entry for each of the 3"):
+    with pytest.raises(ValueError, match="counted must have the shape"):
         TrackingCost(jnp.ones((3, 1)), jnp.ones(2, bool), (0,))
     with pytest.raises(ValueError, match="counted must have a step that counts"):
         TrackingCost(jnp.ones((3, 1)), jnp.zeros(3, bool), (0,))

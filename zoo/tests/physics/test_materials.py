@@ -90,7 +90,7 @@ def test_one_bad_lane_spoils_no_other():
         assert np.all(np.isfinite(R[lane])) == good
         assert np.all(np.isfinite(slope[lane])) == good
     np.testing.assert_array_equal(s[2], 0)
-    with pytest.raises(ValueError, match=r"2 × 2 or 3 × 3: given shape \(4, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"F must have the shape \(d, d\): given \(4, 3, 3\)"):
         polar(F)
 
 

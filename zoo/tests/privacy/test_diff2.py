@@ -130,7 +130,7 @@ def test_dp_gd_is_the_estimator_with_restarts_alone(descents):
     ledger = estimator.ledger(found.state, clients)
     # 3 restarts of multiplier s n / 2 with n = 3 * 6
     assert ledger.rho == pytest.approx(3 / (2 * (0.05 * 18 / 2) ** 2))
-    assert ledger == spent(Noise(0.05, 0.0), 3, 1, 18)
+    assert ledger == spent(Noise(0.05, 0.0), 3, 1, SIZES)
 
 
 @pytest.mark.parametrize(
@@ -143,24 +143,24 @@ def test_dp_gd_is_the_estimator_with_restarts_alone(descents):
 )
 def test_the_published_table(n, rounds, interval, epsilon, expected):
     """Exact check 3; and what the closed form keeps back is what the exact noise saves."""
-    told = {"rounds": rounds, "restart_every": interval, "n_min_total": n}
+    told = {"rounds": rounds, "restart_every": interval, "sizes": (n,)}
     closed = calibrate(epsilon, 1e-5, **told)
     np.testing.assert_allclose(closed, expected, atol=5e-9)
-    assert privacy_spent(spent(closed, rounds, interval, n), 1e-5) < epsilon
+    assert privacy_spent(spent(closed, rounds, interval, (n,)), 1e-5) < epsilon
     exact = calibrate(epsilon, 1e-5, method="exact", **told)
-    assert privacy_spent(spent(exact, rounds, interval, n), 1e-5) == pytest.approx(epsilon, rel=1e-9)
+    assert privacy_spent(spent(exact, rounds, interval, (n,)), 1e-5) == pytest.approx(epsilon, rel=1e-9)
     assert exact.restart < closed.restart
     assert exact.difference * closed.restart == pytest.approx(closed.difference * exact.restart)
 
 
 def test_the_closed_form_does_not_break_its_promise_silently():
     """It counts R / T restarts; with T just below R there are two and not one."""
-    told = {"rounds": 1000, "restart_every": 999, "n_min_total": 1000}
+    told = {"rounds": 1000, "restart_every": 999, "sizes": (1000,)}
     with pytest.raises(ValueError, match=r"restart_every that divides the rounds: with 999 of 1000 .* method='exact'"):
         calibrate(1.0, 1e-5, **told)
     noise = calibrate(1.0, 1e-5, method="exact", **told)
-    assert privacy_spent(spent(noise, 1000, 999, 1000), 1e-5) == pytest.approx(1.0)
-    assert math.isinf(privacy_spent(spent(Noise(0.0, 0.0), 10, 2, 100), 1e-5))
+    assert privacy_spent(spent(noise, 1000, 999, (1000,)), 1e-5) == pytest.approx(1.0)
+    assert math.isinf(privacy_spent(spent(Noise(0.0, 0.0), 10, 2, (100,)), 1e-5))
 
 
 def test_the_noise():
@@ -203,7 +203,7 @@ def test_the_noise():
 
 def test_any_optimizer_and_single_precision():
     clients = Clients(jax.tree.map(lambda one: jnp.asarray(one, jnp.float32), data()), SIZES)
-    told = {"rounds": 6, "restart_every": 3, "n_min_total": clients.effective}
+    told = {"rounds": 6, "restart_every": 3, "sizes": clients.sizes}
     noise = calibrate(2.0, 1e-3, method="exact", **told)
     estimator = diff2_estimator(
         record_gradient, gradient_clip=0.3, difference_clip=0.16, restart_every=3, noise=noise, microbatch=7
@@ -323,16 +323,16 @@ def test_local_noise_and_its_ledger():
     )
     ledger = local_ledger(loud, found.state, clients, order=order, steps=2, batch=3, noise=4.0)
     # 4 restarts and 3 differences of 18 records; the first client works 3 times, and each time in one step with noise
-    cost = {"rounds": 7, "restart_every": 2, "n_min_total": 18}
-    assert ledger == local_spent(noise, **cost, batch=3, smallest=6, steps=2, visits=3)
+    cost = {"rounds": 7, "restart_every": 2, "sizes": SIZES}
+    assert ledger == local_spent(noise, **cost, batch=3, steps=2, visits=3)
     assert [one.count for one in ledger.releases] == [4, 3, 3]
     assert [one.multiplier for one in ledger.releases] == [0.5 * 9, 2.0 * 9, 4.0 * 1.5]
 
 
 @pytest.mark.thorough
 def test_the_local_budget():
-    told = {"rounds": 6, "restart_every": 3, "n_min_total": 400}
-    told |= {"batch": 20, "smallest": 200, "steps": 4, "visits": 3}
+    told = {"rounds": 6, "restart_every": 3, "sizes": (200, 200)}
+    told |= {"batch": 20, "steps": 4, "visits": 3}
     noise = calibrate_local(2.0, 1e-4, **told, tolerance=0.02)
     assert 1.9 < privacy_spent(local_spent(noise, **told), 1e-4, "rdp") <= 2.0
     # the secrecy of batches is worth something
@@ -399,26 +399,25 @@ def test_the_budget_of_poisson_batches():
 
 def test_bad_input():
     with pytest.raises(ValueError, match="epsilon must be positive"):
-        calibrate(0.0, 1e-5, rounds=10, restart_every=1, n_min_total=10)
+        calibrate(0.0, 1e-5, rounds=10, restart_every=1, sizes=(10,))
     with pytest.raises(ValueError, match="delta must be between 0 and 1"):
-        calibrate(1.0, 1.0, rounds=10, restart_every=1, n_min_total=10)
+        calibrate(1.0, 1.0, rounds=10, restart_every=1, sizes=(10,))
     for interval in (0, 11):
         with pytest.raises(ValueError, match=f"restart_every must be from 1 to 10, the rounds: given {interval}"):
-            calibrate(1.0, 1e-5, rounds=10, restart_every=interval, n_min_total=10)
+            calibrate(1.0, 1e-5, rounds=10, restart_every=interval, sizes=(10,))
     with pytest.raises(ValueError, match="split must be above 1 and finite: given 1"):
-        calibrate(1.0, 1e-5, rounds=10, restart_every=2, n_min_total=10, split=1.0)
-    with pytest.raises(ValueError, match="n_min_total must be at least 1"):
-        calibrate(1.0, 1e-5, rounds=10, restart_every=2, n_min_total=0)
+        calibrate(1.0, 1e-5, rounds=10, restart_every=2, sizes=(10,), split=1.0)
+    with pytest.raises(ValueError, match="sizes must be those of clients with a record each"):
+        calibrate(1.0, 1e-5, rounds=10, restart_every=2, sizes=(0,))
     with pytest.raises(ValueError, match="method must be one of"):
-        calibrate(1.0, 1e-5, rounds=10, restart_every=2, n_min_total=10, method="best")
+        calibrate(1.0, 1e-5, rounds=10, restart_every=2, sizes=(10,), method="best")
     with pytest.raises(ValueError, match="batch must be at most 5, the records of the smallest client: given 6"):
         local_spent(
             LocalNoise(1, 1, 1),
             rounds=4,
             restart_every=2,
-            n_min_total=10,
+            sizes=(5, 5),
             batch=6,
-            smallest=5,
             steps=2,
             visits=1,
         )

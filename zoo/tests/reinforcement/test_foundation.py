@@ -190,9 +190,9 @@ def test_tasks_of_gymnax_and_their_clocks():
         (lambda: Replay.like(jnp.zeros(()), 2).sample_runs(jax.random.key(0), 1, 3), "length must be from 1"),
         (lambda: Network([3], jax.random.key(0)), "sizes must hold"),
         (lambda: SquashedGaussian(lambda seen: seen, bound=0.0), "bound must be positive"),
-        (lambda: discounted_returns(jnp.ones(2), 0.9, mask=jnp.ones(3, bool)), "mask must have the shape of reward"),
+        (lambda: discounted_returns(jnp.ones(2), 0.9, mask=jnp.ones(3, bool)), "mask must have the shape"),
         (lambda: double_integrator(discount=1.5), "discount must be in"),
-        (lambda: LinearQuadratic(jnp.eye(3), jnp.ones((2, 1)), jnp.eye(2), jnp.eye(1)), "A must have the shape"),
+        (lambda: LinearQuadratic(jnp.eye(3), jnp.ones((2, 1)), jnp.eye(2), jnp.eye(1)), "B must have the shape"),
         (lambda: LinearQuadratic(jnp.eye(1) * jnp.nan, jnp.eye(1), jnp.eye(1), jnp.eye(1)), "must be finite"),
     ],
 )

@@ -324,7 +324,7 @@ def test_squashed_policies_and_networks_learn_in_one_step():
         (lambda b: dice_gradients(lookup, jnp.zeros(3), jnp.zeros(3), b, **told(mode="main")), "mode must be one of"),
         (lambda b: dice_gradients(lambda v, s: v, jnp.zeros(3), jnp.zeros(3), b, **told()), "value_fn must return"),
         (lambda b: dataclasses.replace(b, reward=b.reward.at[0].set(jnp.nan)), "reward must be finite"),
-        (lambda b: dataclasses.replace(b, reward=b.reward[1:]), "transitions must have arrays"),
+        (lambda b: dataclasses.replace(b, reward=b.reward[1:]), "terminal must have the shape"),
         (lambda b: Transitions(*[jnp.zeros(0)] * 5), "at least one record"),
         (
             lambda b: dice_gradients(lookup, jnp.zeros(3), jnp.zeros(3), b.rows(slice(0)), **told()),

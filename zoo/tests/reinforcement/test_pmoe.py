@@ -345,7 +345,7 @@ def test_ppos_loss():
         (lambda: gumbel_policy_loss(tabular(), value, jax.random.key(0), STATES, 0.1, temperature=0.0), "temperature"),
         (lambda: gate_fixed_point(jnp.array([0.5, 0.6])), "sum to one"),
         (lambda: gate_fixed_point(jnp.array([1.0, 0.0])), "positive"),
-        (lambda: gate_fixed_point(jnp.ones((1, 1))), "one axis"),
+        (lambda: gate_fixed_point(jnp.ones((1, 1))), "win_probability must have the shape"),
         (lambda: gate_fixed_point(jnp.array([0.5, 0.5]), jnp.zeros(3)), "logits"),
         (lambda: win_probability(jnp.zeros(2), jnp.array([1.0, 0.0])), "std"),
         (lambda: win_probability(jnp.zeros(2), jnp.ones(3)), "std"),

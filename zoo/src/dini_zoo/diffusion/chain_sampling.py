@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import known, not_negative, one_of
+from dini_zoo.kit.checking import known, not_negative, one_of, returned
 
 from .chains import Chain, root
 from .predictions import PREDICTIONS, convert
@@ -119,6 +119,10 @@ def chain_sample(
         raise ValueError(f"A sampler with noise needs a key: given none, and eta {eta}.")
     if noise is not None and len(noise) != len(chain):
         raise ValueError(f"noise must have a row for each of the chain's {len(chain)} steps: given {len(noise)}.")
+    if noise is not None:
+        rows = jnp.shape(noise)[1:]
+        if len(rows) != x.ndim or any(size not in (1, whole) for size, whole in zip(rows, x.shape, strict=True)):
+            raise ValueError(f"noise must have rows of the shape of x, {x.shape}, or of ones in it: given {rows}.")
     keys = jax.random.split(jax.random.key(0) if key is None else key, len(chain))
 
     def step(x: Array, given: Any) -> Any:
@@ -168,7 +172,7 @@ def chain_invert(
         For another method, options where nothing is solved, and a model whose result has another shape.
     jax.errors.JaxRuntimeError
         With the text of :class:`dini.SolveError`, where a fixed point is not found: the map need not contract in long
-        steps. Take more steps, or one step.
+        steps. Take more steps, or one step. Under `vmap` it is NaN there, unless `on_failure` is `"ignore"`.
 
     Examples
     --------
@@ -194,7 +198,10 @@ def chain_invert(
 
         following = image(x, x)
         if method == "fixed point":
-            following = dini.fixed_point(image, following, x, **options).x
+            found = dini.fixed_point(image, following, x, **options)
+            # under vmap nothing is raised, and what was not found must not go on as if it had been
+            kept = options.get("on_failure") == "ignore"
+            following = found.x if kept else jnp.where(found.success, found.x, jnp.nan)
         return following, None
 
     return jax.lax.scan(advance, jnp.asarray(x), jnp.arange(len(chain)))[0] + shift
@@ -210,4 +217,5 @@ def chain_loss(
     for_steps, for_noise = jax.random.split(key)
     i = jax.random.randint(for_steps, (len(x0),), 0, len(chain))
     noise = jax.random.normal(for_noise, x0.shape, x0.dtype)
-    return jnp.mean((predict(chain.noised(x0, noise, i, shift), chain.times[i]) - noise) ** 2)
+    said = returned("predict", predict(chain.noised(x0, noise, i, shift), chain.times[i]), x0.shape)
+    return jnp.mean((said - noise) ** 2)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, decreasing, known, one_of
+from dini_zoo.kit.checking import at_least, decreasing, known, one_of, same_shape, taken
 
 from .processes import VPSDE, Process, beside
 
@@ -173,11 +173,13 @@ class Chain(eqx.Module):
     def noised(self, x0: Float[Array, "n ..."], noise: Float[Array, "n ..."], i: Any, shift: Any = 0.0) -> Array:
         r""":math:`\sqrt{\bar\alpha_i}\, x_0 + \sqrt{1 - \bar\alpha_i}\, \varepsilon` plus a shift.
 
-        `i` is an index, or one for each point. With a shift :math:`c` the chain goes from :math:`x_0` to
+        `i` is an index, or one for each point; one that is traced, and none, gives NaN. With a shift :math:`c` the
+        chain goes from :math:`x_0` to
         :math:`N(c, I)`, by steps :math:`\sqrt{\alpha_i} x_{i-1} + (1 - \sqrt{\alpha_i}) c + \sqrt{\beta_i} n` and a
         first one that adds the whole of :math:`c`.
         """
-        level = self.alpha_bar[i]
+        same_shape("noise", noise, "x0", jnp.shape(x0))
+        level = taken("i", self.alpha_bar, i)
         return beside(jnp.sqrt(level), x0) * x0 + beside(jnp.sqrt(1 - level), x0) * noise + shift
 
     # the reverse
@@ -191,7 +193,7 @@ class Chain(eqx.Module):
 
         With a shift, what the second one lacks of 1 is the factor of the shift.
         """
-        level, before = self.alpha_bar[i], self.before[i]
+        level, before = taken("i", self.alpha_bar, i), taken("i", self.before, i)
         ratio = level / before
         return jnp.sqrt(before) * (1 - ratio) / (1 - level), jnp.sqrt(ratio) * (1 - before) / (1 - level)
 
@@ -200,7 +202,7 @@ class Chain(eqx.Module):
 
         Its square at :math:`\eta = 1` is :math:`\tilde\beta_i`, the small variance.
         """
-        level, before = self.alpha_bar[i], self.before[i]
+        level, before = taken("i", self.alpha_bar, i), taken("i", self.before, i)
         return eta * root((1 - before) / (1 - level) * (1 - level / before))
 
     def noise_std(self, i: Any, eta: Any = 1.0, *, large: bool = False, last: bool = False) -> Array:
@@ -215,7 +217,7 @@ class Chain(eqx.Module):
             needs a chain of two steps, `ValueError` else.
         """
         i = jnp.asarray(i)
-        std = eta * root(self.betas[i]) if large else self.posterior_std(i, eta)
+        std = eta * root(taken("i", self.betas, i)) if large else self.posterior_std(i, eta)
         if last and len(self) < 2:
             raise ValueError("Noise in the last step is that of the step before it: the chain has one step alone.")
         return jnp.where(i == 0, self.posterior_std(1, eta) if last else 0.0, std)
@@ -232,7 +234,7 @@ class Chain(eqx.Module):
         :math:`\eta = 1` is ancestral sampling, :math:`\eta = 0` DDIM. The last step, of index 0, has no noise.
         :math:`\hat\varepsilon` is what :math:`\hat x_0` leaves of :math:`x_i`, if no `noise` is given.
         """
-        level, before, std = self.alpha_bar[i], self.before[i], self.posterior_std(i, eta)
+        level, before, std = taken("i", self.alpha_bar, i), taken("i", self.before, i), self.posterior_std(i, eta)
         if noise is None:
             noise = (x - jnp.sqrt(level) * data) / jnp.sqrt(1 - level)
         return jnp.sqrt(before) * data + root(1 - before - std**2) * noise, std

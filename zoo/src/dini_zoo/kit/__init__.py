@@ -9,7 +9,8 @@
 | `seeds` | `Estimate`, `Paired`: one form of a mean, its interval, and a difference |
 | `measure` | compiled programs, their memory, and their times in turns |
 | `modes` | a derivative in several modes of differentiation: error, time, memory; central differences |
-| `checking` | arguments at the door: positive, finite, of one shape, parameters; errors that name them |
+| `checking` | values of arguments: positive, finite, indices; errors that name them, NaN where they are traced |
+| `hook`, `enforcing` | annotations of shapes, enforced where functions of the fields are called or traced |
 | `data` | data sets that need no download, as samples and splits |
 | `pictures` | one palette, one style, bands, bars, mosaics |
 | `results` | a run's results as JSON |

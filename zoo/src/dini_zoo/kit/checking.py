@@ -1,42 +1,127 @@
-"""Checks of what is given, where it is known when a function is traced."""
+"""Checks of what is given: an exception where it is known, a mark of NaN where it is traced.
+
+A check of values returns whether it holds: `True` where it could look, a traced Boolean where it could not. What is
+computed is then `marked` with it: under `jit` and `vmap` no exception can depend on a value, but a result of NaN can.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+type Right = bool | jax.Array
+"""Whether what is given is right; traced where it depends on values that are traced."""
+
+
+def traced(value: Any) -> bool:
+    """Whether a value, or a part of it, is one of a program that is being traced."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
 
 def known(value: Any) -> bool:
     """Whether a value is a number that can be looked at, and not one of a program that is being traced."""
-    return not isinstance(value, jax.core.Tracer) and value is not None and np.asarray(value).dtype.kind in "biuf"
+    if value is None or traced(value) or isinstance(value, str):
+        return False
+    dtype = getattr(value, "dtype", None)
+    # bfloat16 and its like are numbers to JAX alone
+    dtype = np.asarray(value).dtype if dtype is None else dtype
+    return jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
 
 
-def positive(name: str, value: Any) -> None:
+def _holds(value: Any, test: Callable[[Any], Any], raised: Callable[[], str]) -> Right:
+    """Raise `ValueError` where a value that is known fails a test; else whether it passes."""
+    if known(value):
+        if not np.all(test(_plain(value))):
+            raise ValueError(raised())
+        return True
+    return jnp.all(test(jnp.asarray(value))) if traced(value) else True
+
+
+def _plain(value: Any) -> np.ndarray:
+    """As an array of NumPy, of a kind that it has."""
+    array = np.asarray(value)
+    return array if array.dtype.kind in "biufc" else array.astype(np.float32)
+
+
+def marked(tree: Any, *right: Right) -> Any:
+    """A tree of results where all that was checked is right; where not, each number with a fraction is NaN.
+
+    It costs nothing where everything was known.
+
+    Examples
+    --------
+    >>> def half(x):
+    ...     return marked(x / 2, positive("x", x))
+    >>> print(jax.vmap(half)(jnp.array([3.0, -1.0])))
+    [1.5 nan]
+    """
+    doubted = [one for one in right if one is not True]
+    if not doubted:
+        return tree
+    sure = jnp.stack([jnp.all(jnp.asarray(one)) for one in doubted]).all()
+    mark = lambda leaf: jnp.where(sure, leaf, jnp.nan).astype(jnp.result_type(leaf)) if _floating(leaf) else leaf
+    return jax.tree.map(mark, tree)
+
+
+def positive(name: str, value: Any) -> Right:
     """Raise `ValueError` unless a value that is known is positive and finite, every entry of it."""
-    if known(value) and not (np.all(np.asarray(value) > 0) and np.all(np.isfinite(value))):
-        raise ValueError(f"{name} must be positive and finite: given {value}.")
+    test = lambda given: (given > 0) & (given < np.inf)
+    return _holds(value, test, lambda: f"{name} must be positive and finite: given {value}.")
 
 
-def not_negative(name: str, value: Any) -> None:
+def above_zero(name: str, value: Any) -> Right:
+    """Raise `ValueError` unless a value that is known is positive; it may be infinite."""
+    return _holds(value, lambda given: given > 0, lambda: f"{name} must be positive: given {value}.")
+
+
+def not_negative(name: str, value: Any) -> Right:
     """Raise `ValueError` unless a value that is known is zero or more, and finite, every entry of it."""
-    if known(value) and not (np.all(np.asarray(value) >= 0) and np.all(np.isfinite(value))):
-        raise ValueError(f"{name} must be zero or more, and finite: given {value}.")
+    test = lambda given: (given >= 0) & (given < np.inf)
+    return _holds(value, test, lambda: f"{name} must be zero or more, and finite: given {value}.")
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    """Raise `ValueError` unless a count is at least `least`."""
-    if value < least:
+def between(name: str, value: Any, low: float, high: float) -> Right:
+    """Raise `ValueError` unless a value that is known is from `low` to `high`, both included, every entry of it."""
+    test = lambda given: (given >= low) & (given <= high)
+    return _holds(value, test, lambda: f"{name} must be from {low:g} to {high:g}: given {value}.")
+
+
+def probabilities(name: str, value: Any, axis: int = -1) -> Right:
+    """Raise `ValueError` unless numbers that are known are not negative and add up to one along an axis."""
+    near = lambda given: 1e-3 if given.dtype.itemsize < 8 else 1e-6
+    test = lambda given: (given >= 0).all(axis) & (abs(given.sum(axis) - 1) <= near(given))
+    return _holds(
+        value, test, lambda: f"{name} must be probabilities, which add up to one along axis {axis}: given {value}."
+    )
+
+
+def at_least(name: str, value: Any, least: int) -> None:
+    """Raise `ValueError` unless a count is a whole number, and at least `least`."""
+    if not value >= least:
         raise ValueError(f"{name} must be at least {least}: given {value}.")
+    whole(name, value)
+
+
+def whole(name: str, value: Any) -> None:
+    """Raise `TypeError` unless a count is a whole number, of Python or NumPy, or an integer array that is known."""
+    if isinstance(value, bool) or not jnp.issubdtype(getattr(value, "dtype", type(value)), np.integer):
+        raise TypeError(f"{name} must be a whole number: given {value!r}.")
 
 
 def one_of(name: str, value: Any, choices: Collection[Any]) -> None:
     """Raise `ValueError` unless a value is one of several."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}: given {value!r}.")
+
+
+def some_of(name: str, values: Collection[Any], choices: Collection[Any]) -> None:
+    """Raise `ValueError` unless all of some values are among several."""
+    for value in values:
+        one_of(name, value, choices)
 
 
 def same_shape(name: str, value: Any, other: str, shape: tuple[int, ...]) -> None:
@@ -86,25 +171,62 @@ def one_length(name: str, tree: Any) -> int:
     return length
 
 
-def within(name: str, indices: Any, count: int) -> None:
-    """Raise `ValueError` unless indices that are known are those of `count` things.
+def within(name: str, indices: Any, count: int) -> Right:
+    """Raise `ValueError` unless indices that are known are whole numbers, of `count` things.
 
     JAX takes the last one in the place of one that is too large, and says nothing.
     """
-    if not known(indices) or not np.size(indices):
-        return
-    least, most = int(np.min(np.asarray(indices))), int(np.max(np.asarray(indices)))
-    if least < 0 or most >= count:
-        raise ValueError(f"{name} must be from 0 to {count - 1}: given {least} to {most}.")
+    if indices is None or not np.size(indices):
+        return True
+    dtype = jnp.result_type(indices) if traced(indices) else getattr(indices, "dtype", np.asarray(indices).dtype)
+    if not jnp.issubdtype(dtype, np.integer):
+        raise TypeError(f"{name} must be whole numbers, from 0 to {count - 1}: given numbers of {dtype}.")
+    test = lambda given: (given >= 0) & (given < count)
+    said = lambda: f"{name} must be from 0 to {count - 1}: given {np.min(indices)} to {np.max(indices)}."
+    return _holds(indices, test, said)
 
 
-def decreasing(name: str, values: Any) -> None:
+def decreasing(name: str, values: Any) -> Right:
     """Raise `ValueError` unless numbers that are known fall strictly."""
-    if known(values) and not np.all(np.diff(np.asarray(values)) < 0):
-        raise ValueError(f"{name} must fall from each to the next: given {np.asarray(values)}.")
+    test = lambda given: given[1:] < given[:-1]
+    return _holds(values, test, lambda: f"{name} must fall from each to the next: given {np.asarray(values)}.")
 
 
-def increasing(name: str, values: Any) -> None:
+def increasing(name: str, values: Any) -> Right:
     """Raise `ValueError` unless numbers that are known rise strictly."""
-    if known(values) and not np.all(np.diff(np.asarray(values)) > 0):
-        raise ValueError(f"{name} must rise from each to the next: given {np.asarray(values)}.")
+    test = lambda given: given[1:] > given[:-1]
+    return _holds(values, test, lambda: f"{name} must rise from each to the next: given {np.asarray(values)}.")
+
+
+def of_length(name: str, values: Sequence[Any] | Any, other: str, length: int) -> None:
+    """Raise `ValueError` unless something has as many entries along its first axis as something else."""
+    given = np.shape(values)[:1] if hasattr(values, "shape") else (len(values),)
+    if given != (length,):
+        raise ValueError(f"{name} must have {length} entries, as many as {other}: given {given[0] if given else None}.")
+
+
+def floats(value: Any) -> Any:
+    """A tree whose arrays and numbers are multiplied by fractions: integers and Booleans become floats, once."""
+    make = lambda leaf: leaf if _floating(leaf) else jnp.asarray(leaf, jnp.result_type(float))
+    return jax.tree.map(make, value)
+
+
+def returned(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """What a function of the caller's returned; raises `ValueError` where another shape of it would broadcast."""
+    if jnp.shape(value) != tuple(shape):
+        raise ValueError(f"{name} must return an array of shape {tuple(shape)}: given {jnp.shape(value)}.")
+    return value
+
+
+def taken(name: str, table: Any, indices: Any) -> Any:
+    """`table[indices]` along its first axis, where indices that are known must be some, as `within` says.
+
+    At an index that is traced, and none, it is NaN: JAX would take the last row, or count from the end.
+    """
+    table = jnp.asarray(table)
+    right = within(name, indices, len(table))
+    found = table[indices]
+    if right is True:
+        return found
+    inside = (jnp.asarray(indices) >= 0) & (jnp.asarray(indices) < len(table))
+    return jnp.where(inside.reshape(*inside.shape, *[1] * (found.ndim - inside.ndim)), found, jnp.nan)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, one_length, same_shape
 
 
 class AgentArrays[V](eqx.Module):
@@ -45,7 +45,7 @@ class AgentArrays[V](eqx.Module):
     [7. 5. 8.] [ True  True  True] [ True  True False]
     """
 
-    alive: Bool[Array, " n"]
+    alive: Bool[Array, "*batch n"]
     values: V
 
     def __check_init__(self) -> None:
@@ -70,8 +70,9 @@ class AgentArrays[V](eqx.Module):
         """The number of agents that are alive."""
         return jnp.sum(self.alive)
 
-    def remove(self, mask: Bool[Array, " n"]) -> Self:
-        """Without the agents of a mask; slots that are free stay so."""
+    def remove(self, mask: Bool[Array, "*batch n"]) -> Self:
+        """Without the agents of a mask, a Boolean for each slot; slots that are free stay so."""
+        same_shape("mask", mask, "alive", self.alive.shape)
         return type(self)(self.alive & ~mask, self.values)
 
     def replace(self, values: V) -> Self:
@@ -96,6 +97,10 @@ class AgentArrays[V](eqx.Module):
             Which of the candidates have got one. Of `mask` without `placed` there was no room: count them.
         """
         free, count = ~self.alive, mask.shape[0]
+        if one_length("values", values) != count:
+            raise ValueError(
+                f"values must have a row for each of the {count} of mask: given {one_length('values', values)}."
+            )
         # of the candidates that are born, the one with each rank
         rank = jnp.cumsum(mask) - 1
         ranked = jnp.full(count, count).at[jnp.where(mask, rank, count)].set(jnp.arange(count), mode="drop")

@@ -18,7 +18,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from dini_zoo.kit.checking import not_negative, positive, same_shape, taken
 
 from .surfaces import Surface, distance_and_normal
 
@@ -76,8 +79,12 @@ def surface_contact(
 def contact_energy(surface: Surface, points: Float[Array, "n 3"], kn: Any, areas: Any = 1.0) -> Float[Array, ""]:
     r"""The potential :math:`\tfrac12 k_n \sum A \min(s, 0)^2`, whose forces are those of :func:`penalty_force` at rest.
 
-    ``areas`` makes of a stiffness by area one by node.
+    ``areas`` makes of a stiffness by area one by node: a number, or one for each point; so may be ``kn``.
     """
+    for name, value in {"kn": kn, "areas": areas}.items():
+        not_negative(name, value)
+        if np.ndim(value):
+            same_shape(name, value, "the points", (len(points),))
     depth = jnp.minimum(jax.vmap(surface)(points), 0)
     return 0.5 * jnp.sum(kn * areas * depth**2)
 
@@ -128,7 +135,9 @@ def triangle_contact(
     TriangleContact
         The forces on points and on vertices.
     """
-    corners, speeds = vertices[triangles], vertex_velocities[triangles]
+    if softness is not None:
+        positive("softness", softness)
+    corners, speeds = taken("triangles", vertices, triangles), vertex_velocities[triangles]
     centroids = corners.mean(axis=1)
     square = jnp.sum((points[:, None] - centroids[None]) ** 2, axis=-1)
     if softness is None:

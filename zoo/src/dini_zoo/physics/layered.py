@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import positive
+from dini_zoo.kit.checking import finite, positive, same_shape
 
 
 class Layered(NamedTuple):
@@ -30,6 +31,9 @@ def solve_layered(a: Float[Array, "*m n"], f: Any = 1.0) -> Layered:
     [0.0, 0.75, 1.0, 0.75, 0.0]
     """
     positive("a", a)
+    finite("f", f)
+    if np.ndim(f):
+        same_shape("f", f, "a", jnp.shape(a))
     n = a.shape[-1]
     ends = jnp.linspace(0.0, 1.0, n + 1, dtype=a.dtype)
     length, moment = ends[1:] - ends[:-1], (ends[1:] ** 2 - ends[:-1] ** 2) / 2

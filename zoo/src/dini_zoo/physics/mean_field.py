@@ -74,7 +74,9 @@ class LotkaVolterraMap(eqx.Module):
             )
 
     def thinned(self, x: Float[Array, " k"], u: Float[Array, " m"]) -> Float[Array, " k"]:
-        """The counts after the removals."""
+        """The counts after the removals; `ValueError` unless controls and counts are as many as the map has."""
+        same_shape("u", u, "the controls", (len(self.controlled),))
+        same_shape("x", x, "scale", jnp.shape(self.scale))
         return x * (1 - jnp.zeros_like(x).at[jnp.array(self.controlled, int)].add(u))
 
     def __call__(self, x: Float[Array, " k"], u: Float[Array, " m"]) -> Float[Array, " k"]:

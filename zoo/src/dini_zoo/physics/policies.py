@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from dini_zoo.kit.checking import at_least, known, not_negative, positive, within
+from dini_zoo.kit.checking import at_least, finite, known, not_negative, positive, within
 from dini_zoo.kit.training import Trainer
 
 from .agents import ABM, Policy, Trajectory, simulate
@@ -37,7 +37,9 @@ class Schedule(eqx.Module):
 
 
 def constant(u: Any, steps: int) -> Schedule:
-    """The same control in all steps."""
+    """The same control in all steps; raises `ValueError` for one that is not finite."""
+    at_least("steps", steps, 1)
+    finite("u", u)
     u = jnp.atleast_1d(jnp.asarray(u, float))
     return Schedule(jnp.broadcast_to(u, (steps, *u.shape)))
 

@@ -21,10 +21,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from dini_zoo.kit.checking import at_least, finite, known, positive
+from dini_zoo.kit.checking import at_least, finite, known, marked, positive
 
 #: Minus the logarithm of a density, up to a constant, at `(d,)`.
 Energy = Callable[[Float[Array, " d"]], Float[Array, ""]]
+
+
+#: So many standard deviations from the mode Laplace's law is one of it.
+AWAY = 0.1
 
 
 class Gaussian(eqx.Module):
@@ -64,7 +68,8 @@ def _positive_definite(H: Array) -> None:
 def laplace(energy: Energy, z: Float[Array, " d"]) -> Gaussian:
     r"""The normal law :math:`N(z, H^{-1})` at a minimum of the energy, where :math:`H = \nabla^2 E(z)`.
 
-    Under `jit` a Hessian that is not positive definite gives NaN; else it raises `ValueError`.
+    Under `jit` a Hessian that is not positive definite gives NaN, and so does a `z` that is no minimum, further from it
+    than a tenth of a standard deviation; else they raise `ValueError`.
 
     Examples
     --------
@@ -72,13 +77,20 @@ def laplace(energy: Energy, z: Float[Array, " d"]) -> Gaussian:
     >>> law.covariance.tolist()
     [[0.25, 0.0], [0.0, 0.25]]
     """
-    H = jax.hessian(energy)(z)
+    H, slope = jax.hessian(energy)(z), jax.grad(energy)(z)
     _positive_definite(H)
+    # Newton's step, in standard deviations: at the mode it is a matter of rounding and of a minimizer's tolerance
+    off = jnp.sqrt(jnp.abs(slope @ jnp.linalg.solve(H, slope)))
+    if known(off) and off > AWAY:
+        raise ValueError(
+            f"z must be a minimum of the energy: the one nearby is {float(off):.3g} standard deviations away, at most "
+            f"{AWAY:g} is near. Minimize first."
+        )
     # H = U U' with an upper triangle U, Cholesky's factor in the reverse order: the root is U^-T, a lower one
     flip = lambda M: M[::-1, ::-1]
     reverse = jnp.linalg.cholesky(flip(H))
     inverse = flip(jax.scipy.linalg.solve_triangular(reverse, jnp.eye(len(z), dtype=H.dtype), lower=True))
-    return Gaussian(z, inverse.T)
+    return marked(Gaussian(z, inverse.T), off <= AWAY)
 
 
 def negative_log_evidence(energy: Energy, z: Float[Array, " d"]) -> Float[Array, ""]:

@@ -30,11 +30,13 @@ class Rollout(NamedTuple):
     """
     courant: Float[Array, ""]
     """The Courant number of the undeformed bodies' elastic waves: see :func:`courant_number`."""
+    travel: Float[Array, ""]
+    """The most cells that a particle went along an axis in a step; beyond one it passes through walls and bodies."""
 
     @property
     def is_sound(self) -> Bool[Array, ""]:
-        """Whether all is finite, and no elastic wave faster than a cell a step."""
-        return self.finite & (self.courant <= 1)
+        """Whether all is finite, and neither an elastic wave nor a particle faster than a cell a step."""
+        return self.finite & (self.courant <= 1) & (self.travel <= 1)
 
     def checked(self) -> Rollout:
         """The same, or an error that says what is wrong.
@@ -45,6 +47,11 @@ class Rollout(NamedTuple):
             raise ValueError(
                 f"The time step is too long for this material: elastic waves go {np.max(self.courant):.3g} cells in "
                 "a step, and must go less than one (less than 0.3 to be safe). Take a smaller dt."
+            )
+        if np.any(self.travel > 1):
+            raise ValueError(
+                f"The time step is too long for this motion: a particle goes {np.max(self.travel):.3g} cells in a "
+                "step, and must go less than one. Take a smaller dt."
             )
         if not np.all(self.finite & np.isfinite(self.courant)):
             raise FloatingPointError(
@@ -123,24 +130,26 @@ def simulate(
     stress, returned = jax.vmap(elasticity), jax.vmap(plasticity)
 
     def one(carried: Any, _: Any) -> Any:
-        state, clamped = carried
+        state, clamped, travel = carried
         clamped += beyond_the_grid(config, state.x)
+        before = state.x
         state = step(config, particles, state, stress(state.F))
         state = state._replace(F=returned(state.F))
-        return (state, clamped), record(state)
+        cells = jnp.max(jnp.abs(jax.lax.stop_gradient(state.x - before)), initial=0.0) / config.dx
+        return (state, clamped, jnp.maximum(travel, cells)), record(state)
 
     @jax.checkpoint
     def several(carried: Any, _: Any) -> Any:
         return jax.lax.scan(one, carried, length=checkpoint)
 
     whole, rest = divmod(steps, checkpoint)
-    carried, recorded = jax.lax.scan(several, (state, jnp.zeros((), int)), length=whole)
+    carried, recorded = jax.lax.scan(several, (state, jnp.zeros((), int), jnp.zeros((), state.x.dtype)), length=whole)
     recorded = jax.tree.map(lambda leaf: leaf.reshape(whole * checkpoint, *leaf.shape[2:]), recorded)
     if rest:
         carried, last = jax.lax.scan(one, carried, length=rest)
         recorded = jax.tree.map(lambda *parts: jnp.concatenate(parts), recorded, last)
-    final, clamped = carried
+    final, clamped, travel = carried
     sound = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in final]))
-    rollout = Rollout(final, recorded, sound, clamped, courant)
+    rollout = Rollout(final, recorded, sound, clamped, courant, travel)
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(rollout))
     return rollout if traced else rollout.checked()

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dini.linear import Pattern
+from dini_zoo.kit.checking import same_shape
 
 from .elasticity import Components, energy_of_components, stacked, stress_of_components
 
@@ -185,6 +186,7 @@ def plane_nodes(mesh: TetMesh, axis: int, value: float) -> Bool[np.ndarray, " no
 
 def _gradients(mesh: TetMesh, x: Float[Array, "nodes 3"]) -> Components:
     """The entries of ``F`` of each tetrahedron."""
+    same_shape("x", x, "the mesh's nodes", mesh.nodes.shape)
     corners = [[x[:, i][mesh.tets[:, a]] for i in range(3)] for a in range(4)]
     entry = lambda i, j: sum(corners[a][i] * mesh.gradients[:, a, j] for a in range(4))
     return tuple(tuple(entry(i, j) for j in range(3)) for i in range(3))

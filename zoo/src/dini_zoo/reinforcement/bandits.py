@@ -44,7 +44,7 @@ def heights(states: Float[Array, "*axes 2"]) -> Float[Array, "*axes 3"]:
     return jnp.stack([jnp.full_like(g, TRAP), 0.3 + 0.7 * g, 0.3 + 0.7 * (1 - g)], axis=-1)
 
 
-def bumps(states: Float[Array, "*axes 2"], actions: Float[Array, "*axes 2"]) -> Float[Array, "*axes 3"]:
+def bumps(states: Float[Array, "*#axes 2"], actions: Float[Array, "*#axes 2"]) -> Float[Array, "*axes 3"]:
     """What each bump gives."""
     _check("states", states)
     _check("actions", actions)
@@ -53,7 +53,7 @@ def bumps(states: Float[Array, "*axes 2"], actions: Float[Array, "*axes 2"]) -> 
     return heights(states) * jnp.exp(-away / (2 * widths**2))
 
 
-def reward(states: Float[Array, "*axes 2"], actions: Float[Array, "*axes 2"]) -> Float[Array, "*axes"]:
+def reward(states: Float[Array, "*#axes 2"], actions: Float[Array, "*#axes 2"]) -> Float[Array, "*axes"]:
     """The reward of an action in a context, between 0 and 1; shapes broadcast but for the last axes."""
     return jnp.max(bumps(states, actions), axis=-1)
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import at_least, finite
+from dini_zoo.kit.checking import at_least, finite, known, positive
 
 from .environments import Environment
 
@@ -68,7 +68,7 @@ class LinearQuadratic(eqx.Module):
             if hasattr(given, "shape") and given.shape[-2:] != shape:
                 raise ValueError(f"{name} must have the shape {shape}, as B is {(n, m)}: given {given.shape}.")
         finite("A, B, Q, R, W", (self.A, self.B, self.Q, self.R, self.W))
-        if isinstance(self.discount, float | int) and not 0 < self.discount <= 1:
+        if known(self.discount) and not np.all((np.asarray(self.discount) > 0) & (np.asarray(self.discount) <= 1)):
             raise ValueError(f"discount must be in (0, 1]: given {self.discount}.")
 
 
@@ -166,7 +166,15 @@ def environment(
         The steps of an episode.
     bound
         Actions are clipped to `[-bound, bound]` before they are paid for; None for none.
+
+    Raises
+    ------
+    ValueError
+        For a horizon below one, and a bound that is not positive.
     """
+    at_least("horizon", horizon, 1)
+    if bound is not None:
+        positive("bound", bound)
     n, m = problem.B.shape
     root = None if problem.W is None else jnp.linalg.cholesky(problem.W)
 

@@ -50,9 +50,12 @@ class Replay[T](eqx.Module):
         return jnp.minimum(self.written, self.capacity)
 
     def add(self, item: T) -> Self:
-        """With one item more, in the place of the oldest where it is full."""
+        """With one item more, in the place of the oldest where it is full.
+
+        Raises `ValueError` for an item of another shape, and `TypeError` for fractions where whole numbers are stored.
+        """
         place = self.written % self.capacity
-        items = jax.tree.map(lambda rows, leaf: rows.at[place].set(jnp.asarray(leaf, rows.dtype)), self.items, item)
+        items = jax.tree.map(lambda rows, leaf: rows.at[place].set(_as_stored(leaf, rows, 0)), self.items, item)
         return type(self)(items, self.written + 1)
 
     def extend(self, items: T) -> Self:
@@ -61,7 +64,7 @@ class Replay[T](eqx.Module):
         if count > self.capacity:
             raise ValueError(f"items must be at most the capacity, {self.capacity}: given {count}.")
         places = (self.written + jnp.arange(count)) % self.capacity
-        found = jax.tree.map(lambda rows, leaf: rows.at[places].set(jnp.asarray(leaf, rows.dtype)), self.items, items)
+        found = jax.tree.map(lambda rows, leaf: rows.at[places].set(_as_stored(leaf, rows, 1)), self.items, items)
         return type(self)(found, self.written + count)
 
     def sample(self, key: Key[Array, ""], size: int) -> T:
@@ -82,3 +85,16 @@ class Replay[T](eqx.Module):
         starts = jax.random.randint(key, (size,), 0, jnp.maximum(self.count - length + 1, 1))
         chosen = (oldest + starts[:, None] + jnp.arange(length)) % self.capacity
         return jax.tree.map(lambda rows: rows[chosen], self.items)
+
+
+def _as_stored(leaf: Any, rows: Array, axes: int) -> Array:
+    """What is added, in the kind that is stored, where it has the shape and loses nothing by it."""
+    leaf = jnp.asarray(leaf)
+    if leaf.shape[axes:] != rows.shape[1:]:
+        raise ValueError(f"An item must have the shape {rows.shape[1:]} of what is stored: given {leaf.shape[axes:]}.")
+    if jnp.issubdtype(leaf.dtype, jnp.inexact) and not jnp.issubdtype(rows.dtype, jnp.inexact):
+        raise TypeError(
+            f"An item must be of whole numbers, as the buffer was made for, {rows.dtype}: given {leaf.dtype}. Make it "
+            "with Replay.like of an item of floats."
+        )
+    return leaf.astype(rows.dtype)

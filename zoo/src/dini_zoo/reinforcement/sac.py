@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import positive
+from dini_zoo.kit.checking import one_length, positive, same_shape
 
 from .environments import Transition
 from .policies import polyak
@@ -143,8 +143,11 @@ class SAC:
         # not a product: a process may end in a state whose value is not finite
         return jax.lax.stop_gradient(batch.reward + jnp.where(batch.terminal, 0.0, self.discount * soft))
 
-    def fit_critics(self, state: SACState, states: Any, actions: Any, y: Any) -> tuple[SACState, Float[Array, ""]]:
-        """One step of the critics towards values `y`; targets stay."""
+    def fit_critics(
+        self, state: SACState, states: Any, actions: Any, y: Float[Array, " n"]
+    ) -> tuple[SACState, Float[Array, ""]]:
+        """One step of the critics towards values `y`; targets stay. Raises `ValueError` unless there is one a state."""
+        same_shape("y", y, "the states", (one_length("states and actions", (states, actions)),))
 
         def loss(critics: TwinCritic) -> Float[Array, ""]:
             off = jax.vmap(critics.both)(states, actions) - y[:, None]

@@ -10,10 +10,13 @@ from typing import Self
 
 import jax
 
+from dini_zoo.kit.checking import some_of
 from dini_zoo.kit.run import Run
 
 from ..digits import Recipe, trained
 from . import compression, learned, plane, words
+
+PARTS = ("short words", "plane", "long words", "digits")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Settings:
     """What the experiment can be told."""
 
     seed: int = 0
-    parts: tuple[str, ...] = ("short words", "plane", "long words", "digits")
+    parts: tuple[str, ...] = PARTS
     """What is done."""
     word_counts: tuple[int, ...] = (1, 4, 10, 30, 100)
     """Candidates for short words, all of whose values are known."""
@@ -52,6 +55,9 @@ class Settings:
     digits: int = 200
     digit_temperature: float = 0.5
     """In bytes."""
+
+    def __post_init__(self) -> None:
+        some_of("parts", self.parts, PARTS)
 
     @classmethod
     def tiny(cls) -> Self:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, one_of, same_shape
+from dini_zoo.kit.checking import at_least, known, one_of, returned, same_shape, taken
 
 from .gaussians import Gaussian, equal_scales, log_ratio, reflected
 
@@ -112,7 +112,9 @@ def accept_resample(
     for_test, for_residual = jax.random.split(key)
     gaussian = isinstance(log_q, Gaussian) and isinstance(log_p, Gaussian)
     ratio = (lambda y: log_ratio(log_q, log_p, y)) if gaussian else (lambda y: log_p(y) - log_q(y))
-    found = jax.lax.stop_gradient(ratio(x))
+    if gaussian:
+        same_shape("x", x, "the means of log_q and log_p", log_q.mean.shape)
+    found = jax.lax.stop_gradient(returned("log_p(x) - log_q(x)", ratio(x), ()))
     accepted = accepts(for_test, found)
     if method == "reflection":
         if not gaussian:
@@ -181,7 +183,7 @@ def _of_logits(key: Array, x: Array, log_q: Array, log_p: Array) -> Resampled:
     same_shape("log_p", log_p, "log_q", log_q.shape)
     for_test, for_residual = jax.random.split(key)
     log_q, log_p = jax.nn.log_softmax(log_q), jax.nn.log_softmax(log_p)
-    found = log_p[x] - log_q[x]
+    found = taken("x", log_p, x) - taken("x", log_q, x)
     accepted = accepts(for_test, found)
     rest = jnp.maximum(jnp.exp(log_p) - jnp.exp(log_q), 0.0)
     # equal up to rounding: a draw of p itself

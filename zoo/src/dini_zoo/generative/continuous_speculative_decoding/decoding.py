@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, one_of, positive
+from dini_zoo.kit.checking import at_least, known, one_length, one_of, positive
 
 from .acceptance import FAILED, MAX_PROPOSALS, OnFailure, constant
 from .heads import GaussianHead, Head, LastStep
@@ -169,7 +169,7 @@ def speculative_decode(
         q, drafts, tokens = _drawn(for_draft, draft, tokens, i, noise[:-1])
         if not aligned:
             noise = jax.random.normal(for_other, shape, tokens.dtype)
-        contexts = target.trunk(tokens)
+        contexts = _contexts(target, tokens)
         law = lambda xi, j: LastStep(*target.head.last_step(xi, at(contexts, j)))
         p = jax.vmap(law)(noise, i + jnp.arange(gamma + 1))
         found = check(for_check, test, q, p, drafts, tokens, i, jnp.minimum(gamma, length - i - 1))
@@ -209,13 +209,22 @@ def _drawn(
 
     def step(tokens: Array, given: Any) -> Any:
         j, xi, last = given
-        law = LastStep(*model.head.last_step(xi, at(model.trunk(tokens), j)))
+        law = LastStep(*model.head.last_step(xi, at(_contexts(model, tokens), j)))
         x = law.mean + law.std * last
         return tokens.at[j].set(x, mode="drop"), (law, x)
 
     last = jax.random.normal(key, (len(noise), tokens.shape[1]), tokens.dtype)
     tokens, (laws, drawn) = jax.lax.scan(step, tokens, (start + jnp.arange(len(noise)), noise, last))
     return laws, drawn, tokens
+
+
+def _contexts(model: Model, tokens: Array) -> Any:
+    """Of each token the trunk's, of which there must be one for each."""
+    contexts = model.trunk(tokens)
+    count = one_length("What a trunk returns", contexts)
+    if count != len(tokens):
+        raise ValueError(f"A trunk must return a context for each of {len(tokens)} tokens: given {count}.")
+    return contexts
 
 
 def _check(head: Head, prefix: Array, length: int) -> None:

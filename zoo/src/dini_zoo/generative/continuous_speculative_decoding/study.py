@@ -11,6 +11,7 @@ from typing import Self
 import jax
 import numpy as np
 
+from dini_zoo.kit.checking import some_of
 from dini_zoo.kit.run import Phase, Run
 
 from . import images, pair, sequences, tokens
@@ -56,6 +57,9 @@ class Settings:
     """In a set."""
     image_gammas: tuple[int, ...] = (1, 2, 4, 7)
     """Draft lengths of digits."""
+
+    def __post_init__(self) -> None:
+        some_of("parts", self.parts, PARTS)
 
     @classmethod
     def tiny(cls) -> Self:

@@ -36,7 +36,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dini_zoo.diffusion.processes import beside
-from dini_zoo.kit.checking import at_least, known, not_negative, one_of, positive, within
+from dini_zoo.kit.checking import at_least, known, not_negative, of_length, one_of, positive, within
 
 from .schedules import Drawn, ImportanceTimeSampler
 
@@ -263,6 +263,7 @@ class MultinomialDiffusion(eqx.Module):
             t = jax.random.randint(for_times, (len(z0),), 0, len(self))
             drawn = Drawn(t, jnp.full(len(z0), 1 / len(self)))
         else:
+            of_length("times", times.probabilities, "the diffusion's steps", len(self))
             drawn = times.sample(for_times, len(z0))
         z_t = self.noised(for_noise, z0, drawn.t)
         logits = self._told(logits_fn, z_t, self.steps[drawn.t])

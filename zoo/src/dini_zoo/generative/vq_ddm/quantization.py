@@ -38,21 +38,19 @@ class Quantized(NamedTuple):
 
     indices: Int[Array, "*n"]
     """Their codes; -1 for a feature that is not finite."""
-    quantized: Float[Array, "... d"]
+    quantized: Float[Array, "*n d"]
     """The nearest entries, with derivatives in the features."""
     losses: Losses
 
 
-def nearest(h: Float[Array, "... d"], codebook: Float[Array, "K d"]) -> Int[Array, "*n"]:
+def nearest(h: Float[Array, "*n d"], codebook: Float[Array, "K d"]) -> Int[Array, "*n"]:
     """The number of the nearest entry, the first of equal ones; -1 for a feature without a finite distance."""
-    # distances as products of matrices; far from zero they would cancel
-    middle = jnp.mean(codebook, axis=0)
-    away, entries = h - middle, codebook - middle
-    distances = jnp.sum(away**2, axis=-1, keepdims=True) + jnp.sum(entries**2, axis=-1) - 2 * away @ entries.T
+    # of differences: products of matrices cancel near distances where some entry is far away
+    distances = jnp.sum((h[..., None, :] - codebook) ** 2, axis=-1)
     return jnp.where(jnp.all(jnp.isfinite(distances), axis=-1), jnp.argmin(distances, axis=-1), -1)
 
 
-def vector_quantize(h: Float[Array, "... d"], codebook: Float[Array, "K d"]) -> Quantized:
+def vector_quantize(h: Float[Array, "*n d"], codebook: Float[Array, "K d"]) -> Quantized:
     """The nearest entries of a codebook, with straight-through derivatives, and both losses.
 
     Raises `ValueError` for features and a codebook of different lengths.

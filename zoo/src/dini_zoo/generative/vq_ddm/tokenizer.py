@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, not_negative
+from dini_zoo.kit.checking import at_least, not_negative, taken
 
 from .quantization import Quantized, vector_quantize
 
@@ -104,8 +104,8 @@ class Tokenizer(eqx.Module):
         return vector_quantize(self.features(x), self.codebook).indices
 
     def images(self, tokens: Int[Array, "n 16"]) -> Float[Array, "n 64"]:
-        """The images of codes."""
-        return self.decode(self.codebook[tokens])
+        """The images of codes; `ValueError` for numbers that are none, such as -1, and NaN where these are traced."""
+        return self.decode(taken("tokens", self.codebook, tokens))
 
     def __call__(self, x: Float[Array, "n 64"]) -> tuple[Float[Array, "n 64"], Quantized]:
         """Reconstructions, and what the features became on the way."""

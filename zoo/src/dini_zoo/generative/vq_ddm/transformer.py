@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dini_zoo.diffusion.networks import layer_norm, normal_init, step_features
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, within
 
 from .multinomial import Logits
 
@@ -111,13 +111,20 @@ class Transformer(eqx.Module):
         self.causal = causal
 
     def __call__(self, z: Int[Array, "n N"], t: Any = None) -> Float[Array, "n N K"]:
-        """The logits, at a step or one each; without one where it does not count."""
+        """The logits, at a step or one each; without one where it does not count.
+
+        Raises `ValueError` for numbers that are no codes, such as -1; where they are traced, logits that depend on
+        them are NaN.
+        """
         if z.shape[-1] != len(self.places):
             raise ValueError(f"z must be sequences of {len(self.places)} codes: given shape {z.shape}.")
+        inside = within("z", z, len(self.codes) - 1)
+        lost = jnp.zeros(z.shape, bool) if inside is True else (z < 0) | (z >= len(self.codes) - 1)
         if self.causal:
             start = jnp.full_like(z[:, :1], len(self.codes) - 1)
             z = jnp.concatenate([start, z[:, :-1]], axis=1)
-        h = self.codes[z] + self.places
+            lost = jnp.concatenate([jnp.zeros_like(lost[:, :1]), lost[:, :-1]], axis=1)
+        h = jnp.where(lost[..., None], jnp.nan, self.codes[z]) + self.places
         if t is not None:
             first, second = self.told
             told = jax.nn.silu(step_features(t, first.shape[1]).astype(h.dtype) @ first.T) @ second.T
@@ -130,8 +137,11 @@ class Transformer(eqx.Module):
 
 def sequence_nats(logits: Float[Array, "n N K"], z: Int[Array, "n N"]) -> Float[Array, " n"]:
     """The negative logarithm of each sequence's probability, where logits are of each code given those before."""
-    of_codes = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), z[..., None], axis=-1)
-    return -jnp.sum(of_codes[..., 0], axis=-1)
+    inside = within("z", z, logits.shape[-1])
+    of_codes = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), z[..., None], axis=-1)[..., 0]
+    if inside is not True:
+        of_codes = jnp.where((z >= 0) & (z < logits.shape[-1]), of_codes, jnp.nan)
+    return -jnp.sum(of_codes, axis=-1)
 
 
 def autoregressive_sample(

@@ -39,6 +39,10 @@ class Observations(eqx.Module):
 
     def __check_init__(self) -> None:
         finite("observations", (self.x, self.u))
+        if not jnp.issubdtype(jnp.result_type(self.x), jnp.floating):
+            raise TypeError(
+                f"x must be places, not numbers of nodes: given {jnp.result_type(self.x)}. Take mesh[nodes]."
+            )
         if self.x.ndim != 2 or self.u.shape != self.x.shape[:1]:
             raise ValueError(
                 f"observations must be points (p, dim) and a value of each: given shapes {self.x.shape} and "

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import known
+from dini_zoo.kit.checking import known, same_shape
 
 from .sensor import Parameters, Rollout, TactileSim
 
 
 def relative_error(ours: Array, truth: Array) -> Float[Array, ""]:
-    """The squared distance of two arrays over the squared norm of the second."""
+    """The squared distance of two arrays of one shape over the squared norm of the second."""
+    same_shape("ours", ours, "truth", jnp.shape(truth))
     return jnp.sum((ours - truth) ** 2) / jnp.sum(truth**2)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, within
 
 from ..surfaces import safe_norm
 
@@ -81,12 +81,13 @@ class MarkerReadout(eqx.Module):
         rest
             Positions of all nodes at rest.
         outer
-            Which of them are on the surface with the markers, as indices.
+            Which of them are on the surface with the markers, as indices: of a mask take `np.flatnonzero`.
         markers
             Pixels, of shape ``(markers, 2)``.
         k
             Nodes for each.
         """
+        within("outer", outer, len(rest))
         outer, markers = np.asarray(outer), np.asarray(markers, float)
         at_least("k", k, 1)
         at_least("outer, the number of nodes,", len(outer), k)

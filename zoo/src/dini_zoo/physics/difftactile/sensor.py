@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, not_negative, positive
+from dini_zoo.kit.checking import at_least, finite, known, not_negative, positive
 
 from ..contact import Penalty, surface_contact
 from ..elasticity import lame_stable
@@ -168,12 +168,14 @@ class TactileSim(eqx.Module):
     ) -> Rollout:
         """What is measured while the frame moves with a velocity for each control step.
 
-        Raises ``ValueError`` for a substep that is too long, where the parameters are known. In a program that is
+        Raises ``ValueError`` for a substep that is too long for the elastomer or for the contact, where the parameters
+        are known. In a program that is
         traced look at :meth:`trusted` of the result.
         """
         if np.ndim(controls) != 2 or np.shape(controls)[1] != 3:
             raise ValueError(f"controls must have the shape (steps, 3): given {np.shape(controls)}.")
         self.require_stable(parameters)
+        finite("controls", controls)
         rest, dtype = self.mesh.nodes, self.mesh.nodes.dtype
         parameters = Parameters(*(jnp.asarray(value, dtype) for value in parameters))
         penalty = parameters.penalty
@@ -197,6 +199,8 @@ class TactileSim(eqx.Module):
         controls = jnp.asarray(controls, dtype)
         (motion, _, touched), seen = jax.lax.scan(control_step, (start, jnp.zeros(3, dtype), nothing), controls)
         limit = contact_limit(jnp.where(touched, self.masses[self.touching], jnp.inf), penalty)
+        # a contact that was never reached bounds nothing, so it is known only now
+        require_stable(self.dt, limit, "the contact")
         return Rollout(*seen, jax.lax.stop_gradient(limit), motion)
 
     def trusted(self, rollout: Rollout) -> Bool[Array, ""]:

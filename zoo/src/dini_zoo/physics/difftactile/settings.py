@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from dini_zoo.kit.checking import some_of
+
 PARTS = ("calibration", "control", "optics", "equilibrium", "dome")
 
 
@@ -45,6 +47,9 @@ class Settings:
     dome: int = 60
     """Nodes of the dome's innermost layer."""
     layers: int = 4
+
+    def __post_init__(self) -> None:
+        some_of("parts", self.parts, PARTS)
 
     @classmethod
     def tiny(cls) -> Self:

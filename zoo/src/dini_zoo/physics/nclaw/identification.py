@@ -18,6 +18,7 @@ import optax
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import finite, same_shape
 from dini_zoo.kit.training import Trainer
 
 from ..materials import jelly
@@ -49,11 +50,18 @@ class Observed:
     def __init__(
         self, config: MPMConfig, particles: Particles, state: MPMState, positions: Float[Array, "steps p dim"]
     ):
+        if np.ndim(positions) != 3 or np.shape(positions)[1:] != np.shape(state.x):
+            raise ValueError(
+                f"positions must have the shape (steps, *{np.shape(state.x)}), of the particles: given "
+                f"{np.shape(positions)}."
+            )
+        finite("positions", positions)
         self.config, self.particles, self.state, self.positions = config, particles, state, positions
 
     def residuals(self, theta: Float[Array, " 2"], positions: Float[Array, "steps p dim"]) -> Array:
         """How far the simulated positions are from `positions`."""
         steps = len(self.positions)
+        same_shape("positions", positions, "those that were observed", np.shape(self.positions))
         return roll(self.config, self.particles, self.state, jelly(*moduli(theta)), steps).recorded - positions
 
     def loss(self, theta: Float[Array, " 2"]) -> Array:

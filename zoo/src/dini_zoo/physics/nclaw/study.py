@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dini_zoo.kit.checking import some_of
 from dini_zoo.kit.run import Phase, Run
 
 from .. import mpm
@@ -61,6 +62,9 @@ class Settings:
     """Steps of Adam in the identification."""
     evolution: tuple[int, ...] = (40, 120)
     """Simulations of CMA-ES, for each seed."""
+
+    def __post_init__(self) -> None:
+        some_of("parts", self.parts, PARTS)
 
     @classmethod
     def tiny(cls) -> Self:

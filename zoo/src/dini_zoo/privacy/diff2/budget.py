@@ -21,6 +21,7 @@ What is not in any budget: the choice of radii, interval, rounds and learning ra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from scipy import optimize
@@ -29,6 +30,7 @@ from dini_zoo.kit.checking import at_least, not_negative, one_of, positive
 
 from ..accounting import budget, cdp_rho, gaussian_delta, gaussian_mu, probability
 from ..ledger import GaussianRelease, Ledger, SampledRelease, privacy_spent
+from .clipping import check_sizes
 
 type Calibration = Literal["closed_form", "exact"]
 
@@ -53,7 +55,7 @@ def restarts(rounds: int, restart_every: int) -> int:
     return -(-rounds // restart_every)
 
 
-def spent(noise: Noise, rounds: int, restart_every: int, n_min_total: int) -> Ledger:
+def spent(noise: Noise, rounds: int, restart_every: int, sizes: Sequence[int]) -> Ledger:
     """The ledger of so many rounds, for neighbors that differ in one replaced record.
 
     Parameters
@@ -62,17 +64,22 @@ def spent(noise: Noise, rounds: int, restart_every: int, n_min_total: int) -> Le
         For radii of one.
     rounds, restart_every
         :math:`R` and :math:`T`.
-    n_min_total
-        :math:`P \\min_p n_p`, `Clients.effective`.
+    sizes
+        :math:`n_p`, the records of each client, `Clients.sizes`; `(n,)` of a single one.
 
     Raises
     ------
     ValueError
-        For negative noise, no rounds, an interval beyond them, and no records.
+        For negative noise, no rounds, an interval beyond them, and sizes that are none.
     """
     first = restarts(rounds, restart_every)
-    at_least("n_min_total", n_min_total, 1)
-    return counted(noise, first, rounds - first, n_min_total)
+    return counted(noise, first, rounds - first, effective(sizes))
+
+
+def effective(sizes: Sequence[int]) -> int:
+    r""":math:`P \min_p n_p`, and not the sum of all records: the smallest client's record weighs most."""
+    sizes = check_sizes(sizes)
+    return len(sizes) * min(sizes)
 
 
 def counted(noise: Noise, restarted: int, differences: int, n_min_total: int) -> Ledger:
@@ -89,7 +96,7 @@ def calibrate(
     *,
     rounds: int,
     restart_every: int,
-    n_min_total: int,
+    sizes: Sequence[int],
     split: float = 1.25,
     method: Calibration = "closed_form",
 ) -> Noise:
@@ -103,8 +110,8 @@ def calibrate(
         The budget.
     rounds, restart_every
         :math:`R` and :math:`T`; with :math:`T = 1` there are no differences.
-    n_min_total
-        :math:`P \min_p n_p`.
+    sizes
+        :math:`n_p`, the records of each client, `Clients.sizes`; `(n,)` of a single one.
     split
         :math:`u > 1`: restarts have the share :math:`1/u` of the budget. It counts where there are both kinds.
     method
@@ -130,7 +137,7 @@ def calibrate(
 
     Examples
     --------
-    >>> options = {"rounds": 3000, "restart_every": 300, "n_min_total": 20_000}
+    >>> options = {"rounds": 3000, "restart_every": 300, "sizes": (20_000,)}
     >>> print(*(f"{s:.8f}" for s in calibrate(1.0, 1e-5, **options)))
     0.00176777 0.06123724
     >>> print(*(f"{s:.8f}" for s in calibrate(1.0, 1e-5, method="exact", **options)))
@@ -138,7 +145,7 @@ def calibrate(
     """
     budget(epsilon, delta)
     first = restarts(rounds, restart_every)
-    at_least("n_min_total", n_min_total, 1)
+    n_min_total = effective(sizes)
     one_of("method", method, ("closed_form", "exact"))
     if not (split > 1 and math.isfinite(split)):
         raise ValueError(f"split must be above 1 and finite: given {split}.")
@@ -174,9 +181,8 @@ def local_spent(
     *,
     rounds: int,
     restart_every: int,
-    n_min_total: int,
+    sizes: Sequence[int],
     batch: int,
-    smallest: int,
     steps: int,
     visits: int,
 ) -> Ledger:
@@ -190,10 +196,10 @@ def local_spent(
     ----------
     noise
         For radii of one.
-    rounds, restart_every, n_min_total
-        As in `spent`.
-    batch, smallest
-        :math:`b`, and the records of the smallest client: there a record is in a batch most often.
+    rounds, restart_every, sizes
+        As in `spent`. In the smallest client a record is in a batch most often.
+    batch
+        :math:`b`.
     steps
         :math:`K`.
     visits
@@ -201,11 +207,12 @@ def local_spent(
     """
     at_least("steps", steps, 1)
     at_least("batch", batch, 1)
+    smallest = min(check_sizes(sizes))
     if batch > smallest:
         raise ValueError(f"batch must be at most {smallest}, the records of the smallest client: given {batch}.")
     if not 0 <= visits <= rounds:
         raise ValueError(f"visits must be from 0 to {rounds}, the rounds: given {visits}.")
-    whole = spent(Noise(noise.restart, noise.difference), rounds, restart_every, n_min_total)
+    whole = spent(Noise(noise.restart, noise.difference), rounds, restart_every, sizes)
     multiplier = float(noise.local) * batch / 2
     return whole.add(SampledRelease("local steps", multiplier, batch, smallest, visits * (steps - 1)))
 
@@ -216,9 +223,8 @@ def calibrate_local(
     *,
     rounds: int,
     restart_every: int,
-    n_min_total: int,
+    sizes: Sequence[int],
     batch: int,
-    smallest: int,
     steps: int,
     visits: int,
     share: float = 1 / 3,
@@ -234,7 +240,7 @@ def calibrate_local(
     ----------
     epsilon, delta
         The budget.
-    rounds, restart_every, n_min_total, batch, smallest, steps, visits
+    rounds, restart_every, sizes, batch, steps, visits
         As in `local_spent`.
     share
         Between 0 and 1.
@@ -254,10 +260,10 @@ def calibrate_local(
     others = rounds - first
     parts = (rho / 2, rho / 2) if others else (rho, 0.0)
     # a multiplier z costs 1 / (2 z²): so many of them have the part of ρ
-    scale = lambda count, part: 2 / n_min_total * math.sqrt(count / (2 * part)) if count else 0.0
+    scale = lambda count, part: 2 / effective(sizes) * math.sqrt(count / (2 * part)) if count else 0.0
     noise = Noise(scale(first, parts[0]), scale(others, parts[1]))
-    options = {"rounds": rounds, "restart_every": restart_every, "n_min_total": n_min_total, "batch": batch}
-    options |= {"smallest": smallest, "steps": steps, "visits": visits}
+    options = {"rounds": rounds, "restart_every": restart_every, "sizes": sizes, "batch": batch}
+    options |= {"steps": steps, "visits": visits}
     of = lambda local: LocalNoise(*noise, local)
     if visits * (steps - 1) == 0:
         local_spent(of(0.0), **options)

@@ -30,10 +30,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from dini_zoo.kit.checking import at_least, known, one_length
+from dini_zoo.kit.checking import Right, at_least, known, marked, one_length, traced, trainable
 
 type Vectors = Callable[[Any, Any], Any]
 """`g(parameters, record)`, a tree of arrays of floats: `jax.grad(loss)`, say."""
+
+
+def check_sizes(sizes: Any) -> tuple[int, ...]:
+    """The sizes of clients; raises `ValueError` unless they are whole numbers, one each, of one record at least."""
+    if (
+        np.ndim(sizes) != 1
+        or not len(sizes)
+        or not all(isinstance(one, int | np.integer) and one >= 1 for one in sizes)
+    ):
+        raise ValueError(
+            f"sizes must be those of clients with a record each at least, a sequence of whole numbers: given {sizes}."
+        )
+    return tuple(map(int, sizes))
 
 
 class Clients(eqx.Module):
@@ -46,8 +59,7 @@ class Clients(eqx.Module):
 
     def __check_init__(self) -> None:
         n = one_length("data", self.data)
-        if not self.sizes or min(self.sizes) < 1:
-            raise ValueError(f"sizes must be those of clients with a record each at least: given {self.sizes}.")
+        check_sizes(self.sizes)
         if sum(self.sizes) != n:
             raise ValueError(f"sizes must add up to the {n} records of data: given {self.sizes}.")
 
@@ -159,15 +171,19 @@ def clip_per_example(vectors: Any, max_norm: Any) -> tuple[Any, Array, Array]:
      [1.  0. ]
      [0.  0. ]] [ True False False] [False False  True]
     """
-    _radius("max_norm", max_norm)
+    right = _radius("max_norm", max_norm)
     one_length("vectors", vectors)
+    trainable("vectors", vectors)
     kept, factor, long, lost = jax.vmap(_factor, in_axes=(0, None))(vectors, max_norm)
-    return jax.tree.map(lambda leaf: jax.vmap(jnp.multiply)(leaf, factor.astype(leaf.dtype)), kept), long, lost
+    shortened = jax.tree.map(lambda leaf: jax.vmap(jnp.multiply)(leaf, factor.astype(leaf.dtype)), kept)
+    return marked(shortened, right), long, lost
 
 
-def _radius(name: str, value: Any) -> None:
+def _radius(name: str, value: Any) -> Right:
+    """Raise `ValueError` for a radius that is known and none; it may be infinite."""
     if known(value) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f"{name} must be zero or more: given {value}.")
+    return jnp.all(jnp.asarray(value) >= 0) if traced(value) else True
 
 
 def weighted_sum(
@@ -175,9 +191,11 @@ def weighted_sum(
 ) -> Clipped:
     r""":math:`\sum_z w_z \operatorname{clip}(g(z), C)` over records, in chunks of `microbatch` of them.
 
-    Memory is that of one chunk's vectors. What fills the last chunk up has weight zero, and is counted nowhere.
+    Memory is that of one chunk's vectors. What fills the last chunk up has weight zero, and is counted nowhere. The sum
+    is in single precision at least: half precision would round it by more than a record's share. A radius that is
+    traced, and negative or NaN, makes it NaN.
     """
-    _radius("max_norm", max_norm)
+    right = _radius("max_norm", max_norm)
     n = one_length("data", data)
     size = n if microbatch is None else microbatch
     at_least("microbatch", size, 1)
@@ -185,17 +203,20 @@ def weighted_sum(
     chunks = -(-n // size)
     fill = chunks * size - n
     one = jax.eval_shape(vector, jax.tree.map(lambda leaf: leaf[0], data))
-    dtype = jnp.result_type(*jax.tree.leaves(one))
+    trainable("the vector of a record", one)
+    wide = lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    dtype = jnp.promote_types(jnp.result_type(*jax.tree.leaves(one)), jnp.float32)
     whole = jnp.asarray(weights, dtype)
 
     def total(chunk: Any, weight: Any, real: Any) -> Clipped:
-        kept, factor, long, lost = jax.vmap(lambda record: _factor(vector(record), max_norm))(chunk)
+        kept, factor, long, lost = jax.vmap(lambda record: _factor(jax.tree.map(wide, vector(record)), max_norm))(chunk)
         # the factor goes into the weight: one pass less through the vectors
         summed = jax.tree.map(lambda leaf: jnp.tensordot((weight * factor).astype(leaf.dtype), leaf, 1), kept)
         return Clipped(summed, jnp.sum(jnp.where(real, long, False)) / n, jnp.sum(jnp.where(real, lost, False)))
 
+    marks = lambda found: found._replace(mean=marked(found.mean, right))
     if chunks == 1:
-        return total(data, whole, jnp.ones(n, bool))
+        return marks(total(data, whole, jnp.ones(n, bool)))
     pad = lambda leaf: jnp.concatenate([leaf, jnp.broadcast_to(leaf[:1], (fill, *leaf.shape[1:]))]) if fill else leaf
     cut = lambda leaf: leaf.reshape(chunks, size, *leaf.shape[1:])
     parts = (
@@ -205,7 +226,7 @@ def weighted_sum(
     )
     start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(total, *_first(parts)))
     step = lambda so_far, part: (jax.tree.map(jnp.add, so_far, total(*part)), None)
-    return jax.lax.scan(step, start, parts)[0]
+    return marks(jax.lax.scan(step, start, parts)[0])
 
 
 def _first(tree: Any) -> Any:

@@ -14,6 +14,7 @@ as a penalty, is not put into the estimator: its gradient is added to what comes
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, not_negative, trainable
+from dini_zoo.kit.checking import Right, above_zero, at_least, known, marked, not_negative, trainable
 
 from ..ledger import Ledger
 from .budget import NONE, Noise, counted
@@ -50,20 +51,34 @@ class EstimatorState(NamedTuple):
         return self.restarts + self.differences
 
 
-def noisy(tree: Any, key: Array, std: Any) -> Any:
-    """A tree with independent normal noise of one standard deviation, none at all where that is zero."""
+def noisy(name: str, tree: Any, key: Array, radius: Any, scale: Any, unit: float = 1.0) -> Any:
+    """A tree with independent normal noise of the standard deviation `radius * scale * unit`, none where `scale` is 0.
+
+    The tree's numbers are at most as large as the radius. Noise that is below their resolution would vanish in the sum,
+    though a ledger counts it: it raises `ValueError` where `scale`, whose `name` is given, is known. What is no noise,
+    or cannot be had, makes the result NaN where it is traced: a radius that is negative, or infinite with noise, a
+    `scale` that is negative or not finite, a standard deviation too small for a number.
+    """
+    right = not_negative(name, scale)
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, len(leaves))
+    dtype = jnp.result_type(*leaves)
+    least = float(jnp.finfo(dtype).eps)
+    if known(scale) and np.any((np.asarray(scale, float) > 0) & (np.asarray(scale, float) * unit < least)):
+        raise ValueError(
+            f"{name} times its unit, {unit:.3g}, must be at least {least:.2g} or zero, else the noise vanishes in sums "
+            f"of {dtype}: given {scale}. Take double precision, by jax.config.update('jax_enable_x64', True)."
+        )
+    wide, scale = jnp.asarray(radius).astype(dtype), jnp.asarray(scale).astype(dtype) * unit
+    std = jnp.where(scale > 0, wide * scale, 0)
+    kept = (std >= jnp.finfo(dtype).tiny) & (std < jnp.inf) & (scale >= least)
+    # at rest the radius is zero, and what is released says nothing
+    right = jnp.all(jnp.asarray(right)) & ((scale == 0) | kept | (wide == 0))
     drawn = [
-        leaf + jnp.where(std > 0, std * jax.random.normal(one, leaf.shape, leaf.dtype), 0).astype(leaf.dtype)
+        leaf + (std * jax.random.normal(one, leaf.shape, dtype)).astype(leaf.dtype)
         for leaf, one in zip(leaves, keys, strict=True)
     ]
-    return jax.tree.unflatten(structure, drawn)
-
-
-def noise_std(radius: Any, scale: Any) -> Array:
-    """Their product; zero without noise, though the radius be infinite."""
-    return jnp.where(jnp.asarray(scale) > 0, jnp.asarray(radius) * scale, 0.0)
+    return marked(jax.tree.unflatten(structure, drawn), right)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,20 @@ class Diff2Estimator:
     restart_every: Any
     noise: Noise
     microbatch: int | None
+
+    @property
+    def right(self) -> Right:
+        """Whether radii, noise and interval are some; what is known of them and is none raises `ValueError`."""
+        clips = (above_zero("gradient_clip", self.gradient_clip), above_zero("difference_clip", self.difference_clip))
+        noise = (
+            not_negative("noise.restart", self.noise.restart),
+            not_negative("noise.difference", self.noise.difference),
+        )
+        every = self.restart_every
+        if known(every):
+            at_least("restart_every", every, 1)
+        interval = True if known(every) else jnp.asarray(every) >= 1
+        return functools.reduce(jnp.logical_and, (*clips, *noise, interval))
 
     def init(self, params: Any) -> EstimatorState:
         """The state before the first round."""
@@ -104,10 +133,12 @@ class Diff2Estimator:
         """
         key = jax.random.fold_in(key, state.rounds)
         dtype = state.clipped.dtype
+        right = self.right
+        like = lambda tree: jax.tree.map(lambda leaf, old: leaf.astype(jnp.result_type(old)), tree, state.estimate)
 
         def restart() -> tuple[Any, Any, Any]:
             found = clipped_mean(self.fun, params, clients, self.gradient_clip, microbatch=self.microbatch)
-            mean = noisy(found.mean, key, noise_std(self.gradient_clip, self.noise.restart))
+            mean = like(noisy("noise.restart", found.mean, key, self.gradient_clip, self.noise.restart))
             return mean, found.clipped.astype(dtype), found.lost.astype(jnp.int32)
 
         def differ() -> tuple[Any, Any, Any]:
@@ -117,13 +148,13 @@ class Diff2Estimator:
             found = clipped_difference_mean(
                 self.fun, params, state.previous, clients, radius, microbatch=self.microbatch
             )
-            change = noisy(found.mean, key, noise_std(radius, self.noise.difference))
-            mean = jax.tree.map(jnp.add, state.estimate, change)
+            change = noisy("noise.difference", found.mean, key, radius, self.noise.difference)
+            mean = like(jax.tree.map(jnp.add, state.estimate, change))
             return mean, found.clipped.astype(dtype), found.lost.astype(jnp.int32)
 
         first = state.rounds % self.restart_every == 0
         estimate, clipped, lost = jax.lax.cond(first, restart, differ)
-        one = first.astype(jnp.int32)
+        one, estimate = first.astype(jnp.int32), marked(estimate, right)
         return estimate, EstimatorState(
             params, estimate, state.restarts + one, state.differences + 1 - one, clipped, state.lost + lost
         )
@@ -176,8 +207,7 @@ def diff2_estimator(
         ("gradient_clip", gradient_clip, noise.restart),
         ("difference_clip", difference_clip, noise.difference),
     ):
-        if known(value) and not np.all(np.asarray(value) > 0):
-            raise ValueError(f"{name} must be positive: given {value}.")
+        above_zero(name, value)
         not_negative("noise", scale)
         if known(value) and known(scale) and not np.isfinite(value) and scale > 0:
             raise ValueError(f"{name} must be finite where there is noise, which is proportional to it: given {value}.")

@@ -27,12 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from dini_zoo.kit.checking import at_least, known, not_negative, positive, within
+from dini_zoo.kit.checking import Right, above_zero, at_least, known, marked, not_negative, positive, within
 
 from ..ledger import Ledger
 from .budget import LocalNoise, local_spent
 from .clipping import Clients, Vectors, tree_norm, weighted_sum
-from .estimator import Diff2Estimator, EstimatorState, noise_std, noisy
+from .estimator import Diff2Estimator, EstimatorState, noisy
 from .loops import Descent, Public, add, descend, nothing
 
 
@@ -48,13 +48,13 @@ def draw_batch(key: Array, clients: Clients, client: Any, batch: int) -> Int[Arr
     return offset + jax.lax.top_k(score, batch)[1]
 
 
-def _check(clients: Clients, order: Any, learning_rate: Any, steps: int, batch: int) -> None:
+def _check(clients: Clients, order: Any, learning_rate: Any, steps: int, batch: int) -> tuple[Right, Right]:
     at_least("steps", steps, 1)
-    positive("learning_rate", learning_rate)
-    within("order", order, len(clients.sizes))
+    right = positive("learning_rate", learning_rate), within("order", order, len(clients.sizes))
     at_least("batch", batch, 1)
     if batch > clients.smallest:
         raise ValueError(f"batch must be at most {clients.smallest}, the smallest client's records: given {batch}.")
+    return right
 
 
 def diff2_local(
@@ -111,10 +111,11 @@ def diff2_local(
         For a batch that is larger than the smallest client, a client that there is not, less than one step, a learning
         rate or a radius that is not positive.
     """
-    _check(clients, order, learning_rate, steps, batch)
-    if known(local_clip) and not np.all(np.asarray(local_clip) > 0):
-        raise ValueError(f"local_clip must be positive: given {local_clip}.")
-    not_negative("local_noise", local_noise)
+    right = (
+        *_check(clients, order, learning_rate, steps, batch),
+        above_zero("local_clip", local_clip),
+        not_negative("local_noise", local_noise),
+    )
     if known(local_clip) and known(local_noise) and not np.isfinite(local_clip) and local_noise > 0:
         raise ValueError(f"local_clip must be finite where there is noise: given {local_clip}.")
     order = jnp.asarray(order)
@@ -125,6 +126,7 @@ def diff2_local(
     def one(loop: tuple[Any, EstimatorState], numbered: Any) -> Any:
         (start, state), (r, client) = loop, numbered
         estimate, state = estimator.update(state, start, clients, server)
+        estimate = marked(estimate, *right)
 
         def local(inner: Any, k: Any) -> Any:
             y, before, w = inner
@@ -135,7 +137,8 @@ def diff2_local(
             difference = lambda z: jax.tree.map(jnp.subtract, estimator.fun(y, z), estimator.fun(before, z))
             records = jax.tree.map(lambda leaf: leaf[chosen], clients.data)
             change = weighted_sum(difference, records, share, radius, estimator.microbatch).mean
-            w = jax.tree.map(jnp.add, w, noisy(change, noise, noise_std(radius, local_noise)))
+            change = noisy("local_noise", change, noise, radius, local_noise)
+            w = jax.tree.map(lambda old, one: (old + one).astype(old.dtype), w, change)
             return (step(y, w), y, w), None
 
         first = (step(start, estimate), start, estimate)
@@ -167,9 +170,8 @@ def local_ledger(
         LocalNoise(estimator.noise.restart, estimator.noise.difference, noise),
         rounds=rounds,
         restart_every=int(estimator.restart_every),
-        n_min_total=clients.effective,
+        sizes=clients.sizes,
         batch=batch,
-        smallest=clients.smallest,
         steps=steps,
         visits=visits,
     )
@@ -195,8 +197,8 @@ def local_sgd(
     Arguments as in `diff2_local`; what is raised, too. It stops at a distance that its batches' noise and the clients'
     differences keep.
     """
-    _check(clients, order, learning_rate, steps, batch)
-    order = jnp.asarray(order)
+    right = _check(clients, order, learning_rate, steps, batch)
+    order, learning_rate = jnp.asarray(order), marked(learning_rate, *right)
     client_key, draw = jax.random.split(key)
 
     def one(loop: Any, numbered: Any) -> Any:

@@ -177,6 +177,8 @@ def dp_gd(
 
 def round_robin(clients: int, rounds: int) -> Int[Array, " R"]:
     """Which client works in each round: one after the other."""
+    at_least("clients", clients, 1)
+    at_least("rounds", rounds, 1)
     return jnp.arange(rounds) % clients
 
 
@@ -185,6 +187,9 @@ def random_order(key: Array, clients: int, rounds: int, at_most: int) -> Int[Arr
 
     Raises `ValueError` where that leaves rounds without a client. The key must not be that of the noise.
     """
+    at_least("clients", clients, 1)
+    at_least("rounds", rounds, 1)
+    at_least("at_most", at_most, 1)
     if clients * at_most < rounds:
         raise ValueError(f"at_most must be at least {-(-rounds // clients)} for {rounds} rounds: given {at_most}.")
     return jax.random.permutation(key, jnp.repeat(jnp.arange(clients), at_most))[:rounds]

@@ -27,12 +27,12 @@ import optax
 from jaxtyping import Array
 from scipy import optimize
 
-from dini_zoo.kit.checking import at_least, known, not_negative, one_length, positive
+from dini_zoo.kit.checking import at_least, marked, not_negative, one_length, positive
 
 from ..accounting import budget, gaussian_mu
 from ..ledger import Ledger, SampledRelease, privacy_spent
 from .clipping import Vectors, weighted_sum
-from .estimator import noise_std, noisy
+from .estimator import noisy
 from .loops import Descent, Public, add, descend, nothing
 
 
@@ -118,8 +118,7 @@ def dp_sgd(
     """
     n = one_length("data", data)
     _rate(rate)
-    if known(clip):
-        positive("clip", clip)
+    right = positive("clip", clip)
     not_negative("multiplier", multiplier)
     noise, draw = jax.random.split(key)
     weights = np.full(n, 1 / (rate * n))
@@ -129,7 +128,8 @@ def dp_sgd(
         mine, normal = jax.random.split(jax.random.fold_in(noise, r))
         taken = jax.random.bernoulli(mine, rate, (n,))
         found = weighted_sum(lambda z: fun(params, z), data, weights * taken, clip, microbatch)
-        estimate = noisy(found.mean, normal, noise_std(clip / (rate * n), multiplier))
+        mean = noisy("multiplier", found.mean, normal, clip, multiplier, 1 / (rate * n))
+        estimate = jax.tree.map(lambda leaf, x: leaf.astype(x.dtype), marked(mean, right), params)
         updates, inner = optimizer.update(add(estimate, public(params)), inner, params)
         return optax.apply_updates(params, updates), inner, found.clipped
 

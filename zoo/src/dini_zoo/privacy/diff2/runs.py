@@ -95,7 +95,7 @@ def descent(problem: Problem, setting: Setting, keys: Sequence[Array], *, delta:
         delta,
         rounds=setting.rounds,
         restart_every=setting.restart_every,
-        n_min_total=clients.effective,
+        sizes=clients.sizes,
     )
     told = (setting.gradient_clip, setting.restart_every, Noise(*map(jnp.float32, noise)), setting.learning_rate)
     run = lambda key: _descend(key, told, problem.start, clients, setting.rounds)

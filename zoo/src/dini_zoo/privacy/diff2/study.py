@@ -227,19 +227,19 @@ def _visits(settings: Settings, problem: Problem, run: Run) -> Visits:
 def _private(settings: Settings, problem: Problem, run: Run) -> tuple[list[Path], list[Account]]:
     """Local steps with privacy; and what both routines' releases cost by the accountants of another library."""
     epsilon, delta = min(settings.epsilons), settings.delta
-    n, smallest = settings.records, settings.records // settings.clients
+    whole, sizes = (settings.records,), (settings.records // settings.clients,) * settings.clients
     rounds, interval = settings.rounds, settings.interval(10)
     accounts = []
     for method in ("closed_form", "exact"):
-        noise = calibrate(epsilon, delta, rounds=rounds, restart_every=interval, n_min_total=n, method=method)
-        ledger = spent(Noise(*noise), rounds, interval, n)
+        noise = calibrate(epsilon, delta, rounds=rounds, restart_every=interval, sizes=whole, method=method)
+        ledger = spent(Noise(*noise), rounds, interval, whole)
         found = {name: privacy_spent(ledger, delta, name) for name in ("gaussian", "rdp", "pld")}
         accounts.append(Account(f"{DIFF2}-GD, {method.replace('_', ' ')}", epsilon, found))
     if not settings.private_rounds:
         return [], accounts
     told = {"rounds": settings.private_rounds, "restart_every": max(1, settings.private_rounds // 3)}
     steps = settings.local_steps[len(settings.local_steps) // 2]
-    cost = {"n_min_total": n, "batch": settings.batch, "smallest": smallest, "steps": steps}
+    cost = {"sizes": sizes, "batch": settings.batch, "steps": steps}
     cost["visits"] = -(-settings.private_rounds // settings.clients)
     noise = calibrate_local(epsilon, delta, **told, **cost)
     found = {"rdp": privacy_spent(local_spent(noise, **told, **cost), delta, "rdp")}

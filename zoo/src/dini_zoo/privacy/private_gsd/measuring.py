@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dini.sets import project_simplex
-from dini_zoo.kit.checking import at_least, one_of, positive, within
+from dini_zoo.kit.checking import at_least, finite, known, one_of, positive, same_shape, within
 
 from ..accounting import gaussian_sigma
 from ..ledger import ConcentratedRelease, GaussianRelease, Ledger
@@ -41,6 +42,23 @@ class Measurements:
     sigmas: Float[np.ndarray, " w"]
     """The noise's standard deviation by workload, infinite where nothing was measured."""
     ledger: Ledger = field(default_factory=Ledger)
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where shapes do not fit, or something was measured and the ledger is empty."""
+        w, q = self.queries.num_workloads, self.queries.num_queries
+        sigmas = np.asarray(self.sigmas)
+        if sigmas.shape != (w,) or not np.all(sigmas > 0):
+            raise ValueError(
+                f"sigmas must be {w} positive numbers, one for each workload, infinite where nothing was measured: "
+                f"given {self.sigmas}."
+            )
+        same_shape("noisy", self.noisy, "the queries", (q,))
+        finite("noisy", self.noisy)
+        if self.measured.any() and not any(release.count for release in self.ledger.releases):
+            raise ValueError(
+                f"ledger must have the releases of the {int(self.measured.sum())} workloads that were measured: given "
+                "none, as if they were free."
+            )
 
     @classmethod
     def none(cls, queries: Queries) -> Measurements:
@@ -83,7 +101,12 @@ class Measurements:
         return self.noisy if project == "none" else _consistent(self.queries, self.noisy)
 
     def joined(self, other: Measurements) -> Measurements:
-        """Both, of which no workload may be measured twice; raises `ValueError` where one is."""
+        """Both, of which no workload may be measured twice.
+
+        Raises `ValueError` where one is, and where the two are of different queries.
+        """
+        if not eqx.tree_equal(self.queries, other.queries):
+            raise ValueError("other must be of the same queries: given others, whose answers are of something else.")
         twice = np.flatnonzero(self.measured & other.measured)
         if len(twice):
             raise ValueError(f"other must measure workloads that were not yet: given again {twice.tolist()}.")
@@ -128,11 +151,12 @@ def measure_one_shot(
     Raises
     ------
     ValueError
-        Where `rho` is not positive, `workloads` is empty, has one twice or one that is none, or the domains differ.
+        Where `rho` is not positive, or so large that the noise vanishes in the table's precision; `workloads` is empty,
+        has one twice or one that is none, or the domains differ.
     """
     positive("rho", rho)
     _same_domain(table, queries)
-    chosen = np.arange(queries.num_workloads) if workloads is None else np.asarray(workloads, int)
+    chosen = np.arange(queries.num_workloads) if workloads is None else np.asarray(workloads)
     at_least("The number of workloads", len(chosen), 1)
     within("workloads", chosen, queries.num_workloads)
     if len(np.unique(chosen)) < len(chosen):
@@ -142,6 +166,12 @@ def measure_one_shot(
     sigmas[chosen] = [gaussian_sigma(rho / len(chosen), sensitivity[w]) for w in chosen]
     spread = sigmas[queries.workload_of]
     answers = queries.answers(table.rows)
+    least = float(jnp.finfo(answers.dtype).eps)
+    if sigmas.min() < least:
+        raise ValueError(
+            f"rho must leave noise of {least:.2g} at least, else it vanishes beside answers of {answers.dtype}: given "
+            f"{rho}, whose noise is {sigmas.min():.2g}. Take a table in double precision."
+        )
     noise = jax.random.normal(key, answers.shape, answers.dtype)
     noisy = jnp.where(np.isfinite(spread), answers + noise * np.where(np.isfinite(spread), spread, 0), 0)
     release = GaussianRelease("measurements", math.sqrt(len(chosen) / (2 * rho)), len(chosen))
@@ -165,15 +195,21 @@ def gumbel_scale(rho: float, count: int, n: int) -> float:
 def gumbel_top_k(key: jax.Array, scores: Float[Array, " w"], k: int, scale: float) -> Int[Array, " k"]:
     """The numbers of the `k` greatest scores after Gumbel noise was added. Scores of minus infinity come last.
 
+    Where `scale` is traced and not positive, or a score is traced and NaN, they are -1.
+
     Raises
     ------
     ValueError
-        Where `scale` is not positive, or `k` is less than one or more than there are scores.
+        Where `scale` is not positive, a score is NaN, or `k` is less than one or more than there are scores.
     """
-    positive("scale", scale)
+    right = positive("scale", scale)
     at_least("k", k, 1)
     at_least("The number of scores", len(scores), k)
-    return jax.lax.top_k(scores + scale * jax.random.gumbel(key, scores.shape, scores.dtype), k)[1]
+    if known(scores) and np.isnan(np.asarray(scores)).any():
+        raise ValueError(f"scores must be numbers, or minus infinity: given {scores}.")
+    wide = jnp.asarray(scores, jnp.promote_types(jnp.result_type(scores), jnp.float32))
+    chosen = jax.lax.top_k(wide + scale * jax.random.gumbel(key, wide.shape, wide.dtype), k)[1]
+    return jnp.where(jnp.asarray(right) & ~jnp.isnan(wide).any(), chosen, -1)
 
 
 def select_and_measure(

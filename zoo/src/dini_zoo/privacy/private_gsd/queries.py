@@ -127,7 +127,9 @@ class Queries(eqx.Module):
                 f"rows must have shape (n, {len(self.domain.columns)}) with at least one row: given {jnp.shape(rows)}."
             )
         rows = jnp.asarray(rows)
-        return self.counts(rows)[:-1].astype(rows.dtype) / len(rows)
+        # half precision has no counts above 2048
+        dtype = jnp.promote_types(rows.dtype, jnp.float32)
+        return self.counts(rows)[:-1].astype(dtype) / len(rows)
 
 
 class Marginals(Queries):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import known, trainable
+from dini_zoo.kit.checking import known, returned, trainable
 
 from ..trajectories import discounted_returns
 from .score import score_hvp
@@ -67,7 +67,7 @@ def rewards_to_go(
         # a trajectory that was over before, or with its last step, has nothing to come
         open_ended = traj.mask[-1] & ~traj.terminal[-1]
         last = jax.tree.map(lambda leaf: jnp.where(open_ended, leaf[-1], 0), traj.next_observation)
-        value = jnp.where(open_ended, bootstrap(last), 0)
+        value = jnp.where(open_ended, returned("bootstrap", bootstrap(last), ()), 0)
     return discounted_returns(
         jnp.asarray(traj.reward), discount, mask=traj.mask, discount_from=discount_from, bootstrap=value
     )
@@ -186,13 +186,15 @@ def _surrogate(
     gains = rewards_to_go(traj, discount=discount, discount_from=discount_from, bootstrap=bootstrap)
     gains = jax.lax.stop_gradient(gains)
     if baseline is not None:
-        gains = gains - jax.lax.stop_gradient(jax.vmap(baseline)(jnp.arange(len(gains)), _played(traj)[0]))
+        expected = lambda t, seen: returned("baseline", baseline(t, seen), ())
+        gains = gains - jax.lax.stop_gradient(jax.vmap(expected)(jnp.arange(len(gains)), _played(traj)[0]))
     gains = jnp.where(traj.mask, gains, 0)
     return lambda params: jnp.sum(gains * _log_probs(log_prob, params, traj))
 
 
 def _log_probs(log_prob: LogProb, params: Any, traj: Any) -> Float[Array, " T"]:
-    found = jax.vmap(lambda observation, action: log_prob(params, observation, action))(*_played(traj))
+    one = lambda observation, action: returned("log_prob", log_prob(params, observation, action), ())
+    found = jax.vmap(one)(*_played(traj))
     return jnp.where(traj.mask, found, 0)
 
 

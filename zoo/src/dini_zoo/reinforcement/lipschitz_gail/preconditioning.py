@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ...kit.checking import at_least, known, not_negative
+from ...kit.checking import at_least, known, not_negative, same_shape
 from ..lipschitz import gradient_penalty
 
 
@@ -46,8 +46,10 @@ def precondition_reward(
     Raises
     ------
     ValueError
-        For a factor outside of :math:`(0, 1]`.
+        For a factor outside of :math:`(0, 1]`, and factors of another shape than the rewards'.
     """
+    if np.ndim(kappa):
+        same_shape("kappa", kappa, "reward", jnp.shape(reward))
     if known(kappa) and not np.all((np.asarray(kappa) > 0) & (np.asarray(kappa) <= 1)):
         raise ValueError(f"kappa must be above 0 and at most 1: given {kappa}.")
     factor = jnp.asarray(kappa, jnp.result_type(reward))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import one_of
 
@@ -69,7 +69,9 @@ def conjugate_f(name: Divergence) -> Conjugate:
     return _CONJUGATES[name]
 
 
-def action_weights(residuals: Array, weight: Weight = "relu", divergence: Divergence = "pearson_chi2") -> Array:
+def action_weights(
+    residuals: Float[Array, "*n"], weight: Weight = "relu", divergence: Divergence = "pearson_chi2"
+) -> Float[Array, "*n"]:
     r"""What each recorded action counts in behavior cloning, from :math:`y = r + \gamma V(s') - V(s)`.
 
     Raises

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import one_of, positive
+from dini_zoo.kit.checking import one_of, positive, returned
 
 from ..mixtures import Draws, GaussianMixturePolicy, Mixture, pick
 from .gates import GateLoss, frequency_gate_loss, win_shares
@@ -53,6 +53,11 @@ def _log_probs(mixture: Mixture, draws: Draws, entropy: Entropy) -> Float[Array,
     """Of each component's sample: under that component, or under the mixture with its weights held."""
     one_of("entropy", entropy, ("component", "mixture"))
     return draws.log_prob if entropy == "component" else mixture.draws_log_prob(draws, hold_weights=True)
+
+
+def _scalar(q_fn: Values) -> Values:
+    """The same, with an error where it returns no number but an array, which would broadcast."""
+    return lambda state, action: returned("q_fn", q_fn(state, action), ())
 
 
 def mixture_policy_loss(
@@ -114,7 +119,7 @@ def mixture_policy_loss(
     """
     one_of("backprop", backprop, ("max", "all"))
     mixture, draws = _drawn(policy, key, states)
-    q_values = jax.vmap(jax.vmap(q_fn, (None, 0)))(states, draws.action)
+    q_values = jax.vmap(jax.vmap(_scalar(q_fn), (None, 0)))(states, draws.action)
     log_probs = _log_probs(mixture, draws, entropy)
     wins = win_shares(q_values)
     costs = alpha * log_probs - q_values
@@ -146,7 +151,7 @@ def gumbel_policy_loss(
     hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype)
     y = jax.lax.stop_gradient(hard - soft) + soft
     log_prob = jnp.sum(y * draws.log_prob, axis=-1)
-    q_values = jax.vmap(q_fn)(states, jnp.sum(y[..., None] * draws.action, axis=-2))
+    q_values = jax.vmap(_scalar(q_fn))(states, jnp.sum(y[..., None] * draws.action, axis=-2))
     return jnp.mean(alpha * log_prob - q_values), _figures(mixture, log_prob)
 
 
@@ -161,7 +166,7 @@ def reinforce_policy_loss(
     mixture, draws = _drawn(policy, for_noise, states)
     latent = jax.lax.stop_gradient(pick(draws.latent, mixture.choose(for_gate)))
     log_prob = mixture.latent_log_prob(latent)
-    advantage = _centered(jax.vmap(q_fn)(states, mixture.squash(latent)) - alpha * log_prob)
+    advantage = _centered(jax.vmap(_scalar(q_fn))(states, mixture.squash(latent)) - alpha * log_prob)
     return -jnp.mean(advantage * log_prob), _figures(mixture, log_prob)
 
 
@@ -180,7 +185,7 @@ def score_ratio_policy_loss(
     mixture, draws = _drawn(policy, for_noise, states)
     index = mixture.choose(for_gate)
     own = jnp.take_along_axis(draws.log_prob, index[:, None], axis=-1)[:, 0]
-    q_values = jax.vmap(q_fn)(states, pick(draws.action, index))
+    q_values = jax.vmap(_scalar(q_fn))(states, pick(draws.action, index))
     latent = jax.lax.stop_gradient(pick(draws.latent, index))
     log_prob = mixture.latent_log_prob(latent)
     ratios = jnp.exp(mixture.latent_component_log_prob(latent) - log_prob[..., None])
@@ -198,7 +203,7 @@ def blended_policy_loss(
     """
     mixture, draws = _drawn(policy, key, states)
     log_prob = jnp.sum(mixture.weights * draws.log_prob, axis=-1)
-    q_values = jax.vmap(q_fn)(states, blend(mixture, draws.action))
+    q_values = jax.vmap(_scalar(q_fn))(states, blend(mixture, draws.action))
     return jnp.mean(alpha * log_prob - q_values), _figures(mixture, log_prob)
 
 

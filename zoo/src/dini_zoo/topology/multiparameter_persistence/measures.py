@@ -192,7 +192,9 @@ def _gathered(
     points = jnp.where(mask[:, None], pick("values").astype(dtype), 0)
     first = jnp.arange(places.shape[0]) == 0
     # seen by whatever is computed of the measure, in the value and in the derivative
-    poison = jnp.where(bad & first, jnp.nan, 0).astype(dtype)
+    mark = jnp.where(bad & first, jnp.nan, 0).astype(dtype)
+    shares = [jnp.where(jnp.isfinite(one), one, 0) / one.size for one in filtration.values if one.size]
+    poison = mark + mark * sum(jnp.sum(one) for one in shares).astype(dtype)
     return SignedMeasure(
         points + poison[:, None],
         jnp.where(mask, weights, 0).astype(dtype) + poison,

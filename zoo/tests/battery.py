@@ -1,0 +1,290 @@
+"""Examples of public functions, changed in one argument at a time: what comes back must be refused, marked, or right.
+
+The examples are those of docstrings and of the system's page, as they call the functions of the system and of its
+field. `changes` makes of one argument what a caller may give by mistake; `verdict` runs a function with it.
+"""
+
+import contextlib
+import dataclasses
+import doctest
+import functools
+import importlib
+import io
+import pkgutil
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dini_zoo.kit import enforcing
+from dini_zoo.kit.hook import LEFT_OUT
+
+#: An example that takes longer, in seconds, is not changed.
+LONGEST = 3.0
+
+
+@dataclasses.dataclass
+class Example:
+    """One call."""
+
+    name: str
+    ready: Any
+    args: tuple
+    kwargs: dict
+    size: int
+
+    def call(self, args: tuple, kwargs: dict) -> Any:
+        """As a user's would be: arguments are looked at, then the function is called."""
+        args, kwargs = self.ready(args, kwargs)
+        return self.ready.function(*args, **kwargs)
+
+
+def _size(tree: Any) -> int:
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
+
+
+def _copied(tree: Any) -> Any:
+    """Before the example goes on with it."""
+    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+@contextlib.contextmanager
+def recorded(prefix: str, found: dict[str, Example]) -> Iterator[None]:
+    """Keep the smallest call of each function of a field."""
+    old = enforcing._Arguments.__call__
+
+    def call(self, args, kwargs):
+        function = self.function
+        module, name = getattr(function, "__module__", ""), function.__qualname__
+        leaves = jax.tree.leaves((args, kwargs))
+        if (
+            (module or "").startswith(prefix)
+            and "<locals>" not in name
+            and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        ):
+            short, size = f"{module.rpartition('.')[2]}.{name}", _size((args, kwargs))
+            if short not in found or size < found[short].size:
+                found[short] = Example(short, self, _copied(args), _copied(kwargs), size)
+        return old(self, args, kwargs)
+
+    enforcing._Arguments.__call__ = call
+    try:
+        yield
+    finally:
+        enforcing._Arguments.__call__ = old
+
+
+def examples(entry: Any, *, page: bool = True) -> dict[str, Example]:
+    """Of a system: calls of its functions, and of those of its field that these call."""
+    package = importlib.import_module(entry.package)
+    field = entry.package.rpartition(".")[0]
+    modules = [package]
+    for one in pkgutil.iter_modules(package.__path__):
+        if one.name not in LEFT_OUT:
+            modules.append(importlib.import_module(f"{entry.package}.{one.name}"))
+    public = {id(getattr(package, name)) for name in getattr(package, "__all__", ())}
+    of_field = {
+        value.__module__
+        for name in getattr(package, "__all__", ())
+        if hasattr(value := getattr(package, name), "__module__") and value.__module__.startswith(field)
+    }
+    modules += [importlib.import_module(name) for name in sorted(of_field - {one.__name__ for one in modules})]
+    found: dict[str, Example] = {}
+    with recorded(field, found), jax.enable_x64(False), contextlib.redirect_stdout(io.StringIO()):
+        runner = doctest.DocTestRunner(verbose=False)
+        for module in modules:
+            mine = module.__name__.startswith(entry.package)
+            for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+                value = vars(module).get(test.name.rpartition(".")[2])
+                if test.examples and (mine or id(value) in public):
+                    runner.run(test)
+        if page:
+            code = "\n".join(re.findall(r"^```python\n(.*?)^```", entry.page, re.DOTALL | re.MULTILINE))
+            with contextlib.suppress(Exception):
+                exec(compile(code, entry.name, "exec"), {"__name__": "page"})
+    return found
+
+
+# changes
+
+
+@dataclasses.dataclass
+class Change:
+    """An argument in the place of another."""
+
+    argument: str
+    kind: str
+    args: tuple
+    kwargs: dict
+    same: tuple | None = None
+    """The arguments whose result this one must have."""
+
+
+def _numbers(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _of_array(x: Any) -> Iterator[tuple[str, Any]]:
+    lib = np if isinstance(x, np.ndarray) else jnp
+    floating, whole = jnp.issubdtype(x.dtype, jnp.floating), jnp.issubdtype(x.dtype, jnp.integer)
+    yield "axis more", x[..., None]
+    if x.ndim:
+        yield "axis less", x[0] if len(x) else x.reshape(-1)[:0].sum()
+        yield "longer", lib.concatenate([x, x[-1:]])
+        yield "empty", x[:0]
+    if x.ndim == 2 and x.shape[0] != x.shape[1]:
+        yield "transposed", x.T
+    if floating and x.size:
+        flat = lib.reshape(x, (-1,))
+        bad = flat.at[0].set(jnp.nan) if lib is jnp else np.concatenate([[np.nan], flat[1:]]).astype(x.dtype)
+        yield "NaN", lib.reshape(bad, x.shape)
+    if whole and x.size and not jnp.issubdtype(x.dtype, jnp.unsignedinteger):
+        yield "index below", lib.full_like(x, -1)
+        yield "index beyond", lib.full_like(x, 1_000_000)
+
+
+def _of_number(x: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(x, bool):
+        return
+    if isinstance(x, int):
+        yield "negative", -3
+        yield "fraction", x + 0.5
+    elif isinstance(x, float):
+        yield "NaN", float("nan")
+        if x > 0:
+            yield "negative", -x - 1.0
+            yield "infinite", float("inf")
+
+
+def _swapped(structure: Any, leaves: list[Any], i: int, new: Any) -> Any:
+    return structure.unflatten([*leaves[:i], new, *leaves[i + 1 :]])
+
+
+def changes(example: Example) -> Iterator[Change]:
+    """All of them: arguments that are arrays, trees of plain containers of arrays, and numbers."""
+    given = [(i, str(i), value) for i, value in enumerate(example.args)] + [
+        (k, k, v) for k, v in example.kwargs.items()
+    ]
+    names = example.ready.checks[2]
+    for key, name, value in given:
+        name = names[key] if isinstance(key, int) and key < len(names) else name
+        if name in ("self", "cls", "key"):
+            continue
+
+        def put(new: Any, key: Any = key) -> tuple[tuple, dict]:
+            if isinstance(key, int):
+                return (*example.args[:key], new, *example.args[key + 1 :]), example.kwargs
+            return example.args, {**example.kwargs, key: new}
+
+        if isinstance(value, int | float):
+            for kind, new in _of_number(value):
+                yield Change(name, kind, *put(new))
+            continue
+        if isinstance(value, eqx.Module) or callable(value) or isinstance(value, str) or value is None:
+            continue
+        leaves, structure = jax.tree.flatten(value)
+        for i, leaf in enumerate(leaves):
+            if not _numbers(leaf):
+                continue
+            place = name if len(leaves) == 1 else f"{name}[{i}]"
+            swap = functools.partial(_swapped, structure, leaves, i)
+            for kind, new in _of_array(leaf):
+                yield Change(place, kind, *put(swap(new)))
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                rounded = np.rint(leaf)
+                if np.all(np.isfinite(rounded)):
+                    yield Change(
+                        place,
+                        "integers",
+                        *put(swap((np if isinstance(leaf, np.ndarray) else jnp).asarray(rounded, int))),
+                        same=put(swap(jnp.asarray(rounded, leaf.dtype))),
+                    )
+
+
+# verdicts
+
+ERRORS = (Exception,)
+
+
+def _floating(tree: Any) -> list[np.ndarray]:
+    return [
+        np.asarray(leaf, float)
+        for leaf in jax.tree.leaves(tree)
+        if hasattr(leaf, "dtype")
+        and _numbers(leaf)
+        and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        and not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+    ]
+
+
+def _marked(found: Any, usual: Any) -> bool:
+    """Whether something is not finite that was before, or an index is none."""
+    bad = lambda tree: sum(int((~np.isfinite(leaf)).sum()) for leaf in _floating(tree))
+    below = lambda tree: sum(
+        int((np.asarray(leaf) < 0).sum())
+        for leaf in jax.tree.leaves(tree)
+        if hasattr(leaf, "dtype") and _numbers(leaf) and jnp.issubdtype(leaf.dtype, jnp.signedinteger)
+    )
+    plain = [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, float)]
+    return bad(found) > bad(usual) or below(found) > below(usual) or any(not np.isfinite(one) for one in plain)
+
+
+def _equal(found: Any, other: Any) -> bool:
+    one, two = _floating(found), _floating(other)
+    return len(one) == len(two) and all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def _declared(example: Example, change: Change) -> bool:
+    """Whether the annotations say that such a shape is right: of an argument that has one."""
+    check = example.ready.checks[1].get(change.argument)
+    if check is None or change.kind not in ("axis more", "axis less", "longer", "empty", "transposed"):
+        return False
+    try:
+        example.ready(change.args, change.kwargs)
+    except (ValueError, TypeError):
+        return False
+    return change.kind != "empty"
+
+
+def verdict(example: Example, change: Change, usual: Any) -> str:
+    """`refused`, `marked`, `same`, `declared` or `accepted`."""
+    if _declared(example, change):
+        return "declared"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = jax.block_until_ready(example.call(change.args, change.kwargs))
+            if change.same is not None:
+                return "same" if _equal(found, example.call(*change.same)) else "accepted"
+    except ERRORS:
+        return "refused"
+    if change.kind in ("NaN", "index below", "index beyond", "negative", "infinite") and _marked(found, usual):
+        return "marked"
+    return "accepted"
+
+
+def examined(
+    found: dict[str, Example], only: Callable[[Change], bool] = lambda change: True
+) -> Iterator[tuple[str, str]]:
+    """Of each change what came of it, as `function argument: kind`."""
+    for name, example in sorted(found.items()):
+        begun = time.process_time()
+        try:
+            usual = jax.block_until_ready(example.call(example.args, example.kwargs))
+        except ERRORS:
+            continue
+        if time.process_time() - begun > LONGEST:
+            yield f"{name}", "dear"
+            continue
+        for change in changes(example):
+            if only(change):
+                yield f"{name} {change.argument}: {change.kind}", verdict(example, change, usual)

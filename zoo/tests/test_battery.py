@@ -1,0 +1,89 @@
+"""The battery of inputs over all systems, and what it says of functions that are known to be careless or careful.
+
+What a system lets through stands in `let_through.txt`, with a reason. A case that is not there fails; so does a line
+that is no longer true.
+"""
+
+from pathlib import Path
+
+import battery
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxtyping import Array, Float, Int
+
+from dini_zoo.kit import registry
+from dini_zoo.kit.checking import marked, not_negative, positive, taken
+from dini_zoo.kit.enforcing import _Arguments
+
+TABLE = Path(__file__).parent / "let_through.txt"
+UNREAD = "not yet examined"
+
+
+def rows():
+    """Of the table: system, case, reason."""
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return [tuple(part.strip() for part in line.split("|")) for line in lines]
+
+
+def careless(reward, at, table, discount):
+    """Without annotations or checks."""
+    return reward * table[at] * discount
+
+
+def careful(reward: Float[Array, " n"], at: Int[Array, " n"], table: Float[Array, " k"], discount: float):
+    right = not_negative("reward", reward), positive("table", table), positive("discount", discount)
+    return marked(reward * taken("at", table, at) * discount, *right)
+
+
+def verdicts(function):
+    ready = _Arguments(function, ())
+    args = (jnp.array([0.5, 2.0]), jnp.array([0, 2]), jnp.arange(1.0, 4.0), 0.5)
+    example = battery.Example("one", ready, args, {}, 0)
+    return dict(battery.examined({"one": example}))
+
+
+def test_the_battery_sees_each_kind():
+    """Shapes that broadcast, indices that are clamped or wrap, infinite and negative numbers, empty arrays."""
+    found = verdicts(careless)
+    for case in (
+        "reward: axis more",
+        "reward: axis less",
+        "reward: empty",
+        "at: index below",
+        "at: index beyond",
+        "at: axis more",
+        "table: longer",
+        "discount: negative",
+    ):
+        if case != "reward: empty":
+            assert found[f"one {case}"] == "accepted", case
+    # what is marked or right is no finding
+    assert found["one discount: NaN"] == found["one reward: NaN"] == "marked"
+    assert found["one reward: integers"] == "same"
+    kept = verdicts(careful)
+    accepted = {case for case, verdict in kept.items() if verdict == "accepted"}
+    # a table of another length is right: nothing else has its length
+    assert not accepted, accepted
+    assert kept["one table: longer"] == "declared"
+    assert kept["one reward: axis more"] == kept["one at: index beyond"] == "refused"
+
+
+def test_the_table_knows_all_systems():
+    """Each system is examined, or stands there as not yet."""
+    names = {entry.name for entry in registry.systems()}
+    assert {system for system, *_ in rows()} <= names
+    for system, case, reason in rows():
+        assert reason, f"{system}: {case} has no reason"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("entry", registry.systems(), ids=lambda entry: entry.name)
+def test_what_is_let_through(entry):
+    mine = {case: reason for system, case, reason in rows() if system == entry.name}
+    if "*" in mine:
+        pytest.skip(f"{entry.name}: {mine['*']}")
+    with jax.enable_x64(False):
+        found = dict(battery.examined(battery.examples(entry)))
+    accepted = {case for case, verdict in found.items() if verdict in ("accepted", "dear")}
+    assert accepted == set(mine)
