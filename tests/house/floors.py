@@ -39,10 +39,10 @@ FLOORS = [
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),
     (("defaults",), "the choice of who does not choose"),
     (("door", "failures", "timed"), "what a solve takes; what becomes of a failed one; one that stops after a time"),
-    (("solve",), "the road"),
+    (("solving",), "the road"),
     (("batches", "iterators"), "the road for batches of problems and for streams of data"),
     (
-        ("certified", "differentiate", "one_sided"),
+        ("certified", "handed_in", "one_sided"),
         "derivatives with an estimate of their error; at points that are handed in; at kinks",
     ),
     (("nearest_programs",), "what a quadratic program becomes whose constraints contradict one another"),
