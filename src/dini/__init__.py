@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from .handed_in import differentiate
     from .iterators import run_iterator
+    from .kept import keep_programs
     from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
     from .one_sided import one_sided_jvp
     from .problems import (
@@ -201,6 +202,7 @@ __all__ = [
     "extend",
     "fixed_point",
     "from_cvxpy",
+    "keep_programs",
     "least_squares",
     "linear",
     "losses",
@@ -232,6 +234,7 @@ _LATE = {
     ),
     ".handed_in": "differentiate",
     ".iterators": "run_iterator",
+    ".kept": "keep_programs",
     ".monitors": "Callback Monitor Monitors ProgressBar Record",
     ".one_sided": "one_sided_jvp",
     ".problems": (

@@ -16,6 +16,7 @@ FLOORS = [
         ("deferred", "trees", "xla"),
         "imports that wait; pytrees as vectors; what is written for XLA's sake",
     ),
+    (("kept",), "compiled programs that are kept between processes"),
     (("protocols",), "what the floors ask of one another, as types: problems, conditions, solvers, states"),
     (("explanations",), "what failures are told with: the cause, the remedy"),
     (("checks",), "settings at the door, the shape of all classes of settings"),

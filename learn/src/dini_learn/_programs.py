@@ -14,14 +14,14 @@ new one.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import dini
 
-from ._losses import LOSSES, huber
+from ._data import Fits
 
 #: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
 _LARGE = 50_000
@@ -29,32 +29,41 @@ _LARGE = 50_000
 _ACCURACY = 1e-9
 
 
-class Fits(NamedTuple):
-    """What a program returns, an entry for each fit.
+#: Huber's scale is kept from vanishing by this part of its start
+_LEAST = 1e-4
 
-    Attributes
-    ----------
-    value
-        The held-out loss.
-    gradient
-        A pair: its derivatives in the logarithms of the penalties of absolute values and of squares, each like the
-        coefficients.
-    x
-        The coefficients, that of the intercept first.
-    solved
-        Whether the inner solver converged.
-    error
-        The certificate's estimate of the gradient's relative error; NaN where none was asked for.
-    ends
-        What the next fits start from: the coefficients, or what an exact solver keeps.
+
+def _huber(r: Any, scale: Any, weights: Any, setting: Any) -> Any:
+    r"""Return half of :math:`\sum_i a_i (\sigma + \sigma H(r_i / \sigma) + \tau^2 / \sigma)`, infinite for no scale.
+
+    ``H`` is a square up to a limit, and goes on as a line. Where more than half of the residuals vanish, so would the
+    scale: a :math:`\tau` that is small against its start keeps it positive.
     """
+    limit, least = setting[0], _LEAST * setting[1]
+    positive = jnp.where(scale > 0, scale, 1.0)
+    size = jnp.abs(r) / positive
+    inside = size <= limit
+    terms = jnp.where(inside, jnp.where(inside, size, 0.0) ** 2, 2 * limit * size - limit**2)
+    terms = 1 + terms + (least / positive) ** 2
+    return jnp.where(scale > 0, 0.5 * positive * jnp.sum(weights * terms), jnp.inf)
 
-    value: Any
-    gradient: Any
-    x: Any
-    solved: Any
-    error: Any
-    ends: Any = None
+
+def _multinomial(z: Any, y: Any, setting: Any) -> Any:
+    del setting
+    return jax.nn.logsumexp(z, axis=-1) - jnp.sum(y * z, axis=-1)
+
+
+#: each of the losses, ``fun(z, y, setting)``: one number a sample, of ``z`` of shape ``(n,)``, or ``(n, classes)``
+_LOSSES: dict[str, Any] = {
+    "squared": lambda z, y, _: 0.5 * (z - y) ** 2,
+    "logistic": lambda z, y, _: jnp.logaddexp(0.0, z) - y * z,
+    "multinomial": _multinomial,
+    "poisson": lambda z, y, _: jnp.exp(z) - y * z,
+    "squared_hinge": lambda z, y, _: jnp.maximum(1.0 - y * z, 0.0) ** 2,
+    "squared_epsilon_insensitive": lambda z, y, s: jnp.maximum(jnp.abs(z - y) - s[1], 0.0) ** 2,
+    "huber": lambda z, y, s: _huber(z - y, s[1], 1.0, s),
+    "pinball": lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),
+}
 
 
 def _each(one: Any, size: int, *fits: Any) -> Any:
@@ -133,11 +142,11 @@ def _handed_in(problem: Any, init: Any, *args: Any) -> Any:
 
 def _total(name: str) -> Any:
     """Return a weighted loss of the predictors ``z`` and the coefficients, of which Huber's has a scale, the last."""
-    fun = LOSSES[name].fun
+    fun = _LOSSES[name]
 
     def total(z: Any, x: Any, y: Any, weights: Any, setting: Any) -> Any:
         if name == "huber":
-            return huber(z - y, x[-1], weights, setting)
+            return _huber(z - y, x[-1], weights, setting)
         return jnp.sum(weights * fun(z, y, setting))
 
     return total
@@ -145,12 +154,12 @@ def _total(name: str) -> Any:
 
 def _linear_loss(name: str) -> Any:
     """Return the loss as a solver sees it: through the design matrix, and one row more for what is no sample's."""
-    fun = LOSSES[name].fun
+    fun = _LOSSES[name]
 
     def total(z: Any, x: Any, X: Any, y: Any, weights: Any, setting: Any) -> Any:
         del x, X
         if name == "huber":
-            return huber(z[:-1] - y, z[-1], weights, setting)
+            return _huber(z[:-1] - y, z[-1], weights, setting)
         value = jnp.sum(weights * fun(z[:-1], y, setting))
         # a constant that is added to all intercepts changes no probability: their sum is zero
         return value + 0.5 * jnp.sum(z[-1]) ** 2 if name == "multinomial" else value

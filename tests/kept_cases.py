@@ -1,0 +1,239 @@
+"""Solves whose programs are to be kept between processes, and a count of what a process compiles.
+
+    python tests/kept_cases.py FOLDER [--only GROUP,GROUP]
+
+keeps programs in a folder, runs the cases and prints, for each of them, how many programs it asked for and how many of
+them were not there. `test_kept.py` runs it twice.
+"""
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+sys.path[:0] = [str(Path(__file__).parent / name) for name in ("sets", "penalties", "testing")]
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import dini
+
+A = np.array([[2.0, 1.0, 0.0], [0.5, 3.0, 1.0], [0.0, 1.0, 2.5]])
+ONE = jnp.float32(1.0)
+
+
+def smooth(x, a):
+    return jnp.sum((x - a) ** 2) + 0.1 * jnp.sum(x**4)
+
+
+def linear(x, a):
+    return A @ x + 0.1 * jnp.tanh(x) - a
+
+
+def _total(tree):
+    return jnp.sum(jnp.abs(ravel_pytree(tree)[0]))
+
+
+def _three(solve, at=ONE):
+    """Return a value, a gradient and a batch of gradients, as they are called plainly."""
+    gradient = jax.grad(lambda a: _total(solve(a)))
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), at)
+    return {"value": lambda: solve(at), "gradient": lambda: gradient(at), "vmap": lambda: jax.vmap(gradient)(two)}
+
+
+def _named(groups):
+    return {f"{name}, {what}": call for name, calls in groups.items() for what, call in calls.items()}
+
+
+def verbs():
+    """The verbs and their defaults."""
+    x0, eye, G = jnp.zeros(3), 2 * jnp.eye(3), jnp.ones((1, 3))
+    return _named(
+        {
+            "minimize": _three(lambda a: dini.minimize(smooth, x0, a).x),
+            "least squares": _three(lambda a: dini.least_squares(linear, x0, a).x),
+            "root": _three(lambda a: dini.root(linear, x0, a).x),
+            "fixed point": _three(lambda a: dini.fixed_point(lambda x, a: 0.1 * linear(x, a), x0, a).x),
+            "program": _three(lambda a: dini.quadratic_program(Q=eye, c=-a * jnp.ones(3), G=G, h=jnp.ones(1)).x),
+        }
+    )
+
+
+def more():
+    """What verbs choose otherwise, and the other functions that solve or differentiate."""
+    x0, eye = jnp.zeros(3), 2 * jnp.eye(3)
+    cone = dini.sets.ConeProduct(dini.sets.SecondOrder(3))
+    equality = lambda x, a: jnp.sum(x) - a
+    stream = [(jnp.float32(1.0),), (jnp.float32(2.0),)]
+    found = {
+        "forty unknowns": _three(lambda a: dini.minimize(smooth, jnp.zeros(40), a).x),
+        "bounds": _three(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Box(0.0, 0.5)).x),
+        "simplex": _three(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Simplex(a)).x),
+        "penalty": _three(lambda a: dini.minimize(smooth, x0, a, penalty=dini.penalties.L1(a)).x),
+        "equality": _three(lambda a: dini.minimize(smooth, x0, a, equality=equality).x),
+        "split": _three(
+            lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Simplex(), penalty=dini.penalties.L1(a)).x
+        ),
+        "robust": _three(lambda a: dini.least_squares(linear, x0, a, loss=dini.losses.Huber()).x),
+        "narrow": _three(lambda a: dini.root(lambda x, a: x + 0.1 * jnp.roll(x, 1) ** 2 - a, jnp.zeros(40), a).x),
+        "cone program": _three(
+            lambda a: dini.cone_program(P=eye, c=-a * jnp.ones(3), A=-jnp.eye(3), b=jnp.array([1.0, 0, 0]), cone=cone).x
+        ),
+        "one step": _three(lambda a: dini.minimize(smooth, x0, a, differentiation=dini.OneStep()).x),
+        "unrolled": _three(
+            lambda a: dini.fixed_point(lambda x, a: 0.1 * linear(x, a), x0, a, differentiation=dini.Unrolled()).x
+        ),
+        "auto": _three(
+            lambda a: dini.fixed_point(lambda x, a: 0.1 * linear(x, a), x0, a, differentiation=dini.Auto()).x
+        ),
+        "handed in": _three(
+            lambda a: dini.differentiate(dini.Minimize(smooth), jnp.full(3, 0.85), a, on_failure="ignore").x
+        ),
+    }
+    calls = _named(found)
+    for name, failure in (("a warning", "warn"), ("NaN", "nan"), ("nothing", "ignore")):
+        calls |= _named({name: _three(lambda a, failure=failure: dini.minimize(smooth, x0, a, on_failure=failure).x)})
+    inner = dini.Minimize(smooth)
+    calls |= {
+        "a batch": lambda: dini.batch_solve(inner, dini.LBFGS(), jnp.zeros((3, 3)), jnp.ones(3)),
+        "a stream": lambda: dini.run_iterator(inner, dini.PolyakSGD(max_steps=2), x0, iter(stream)),
+        "seconds": lambda: dini.minimize(smooth, x0, ONE, time_limit=100.0),
+        "so many steps": lambda: dini.minimize(smooth, x0, ONE, steps=3),
+        "a record": lambda: dini.minimize(smooth, x0, ONE, monitor=dini.Record()),
+        "a callback": lambda: dini.minimize(smooth, x0, ONE, monitor=dini.Callback(lambda *_, **__: None)),
+        "a failure": _failure,
+        "a failed derivative": _failed_derivative,
+        "a failure under jit": lambda: _failure(jax.jit),
+        "certified": lambda: dini.certified.value_and_grad(lambda x, a: jnp.sum(x), inner, dini.BFGS(), x0, ONE),
+        "one-sided": lambda: dini.one_sided_jvp(inner, dini.BFGS(), x0, (ONE,), (ONE,)),
+        "hypergradient": lambda: dini.bilevel.value_and_hypergradient(
+            lambda x, a: jnp.sum(x**2), lambda a: dini.Minimize(lambda x: smooth(x, a)), ONE, x0
+        ),
+        "linear": lambda: dini.linear.solve(lambda w: A @ w, jnp.ones(3)),
+        "products": lambda: dini.root_vjp(linear, jnp.ones(3), (ONE,), jnp.ones(3)),
+        "perturbed": lambda: dini.perturbed.Perturbed(lambda s: jax.nn.one_hot(jnp.argmax(s), 3), 0.5, 4)(
+            jnp.arange(3.0), jax.random.key(0)
+        ),
+    }
+    return calls
+
+
+def _failure(how=lambda function: function):
+    """Solve what cannot be solved in so few steps."""
+    try:
+        how(lambda a: dini.minimize(smooth, jnp.zeros(3), a, solver=dini.GradientDescent(max_steps=2)).x)(9.0)
+    except Exception as error:
+        assert "SolveError" in f"{type(error)}{error}", error
+    else:
+        raise AssertionError("no failure")
+
+
+def _failed_derivative():
+    flat = lambda x, a: jnp.sum(x - a) ** 2
+    try:
+        jax.grad(lambda a: dini.minimize(flat, jnp.zeros(3), a).x[0])(1.0)
+    except dini.DerivativeError:
+        return
+    raise AssertionError("no failure")
+
+
+def sets():
+    """Projections onto every set."""
+    import catalogue_sets
+
+    found = {}
+    for case in catalogue_sets.CASES:
+        example = case.make(4, np.random.default_rng(0))
+        x = jnp.asarray(np.random.default_rng(1).standard_normal(example.shape), jnp.float32)
+        found[case.name] = _three(lambda x, part=example.set: part.project(x), x)
+    return _named(found)
+
+
+def penalties():
+    """Proximal operators of every penalty."""
+    import catalogue_penalties
+
+    found = {}
+    for name, case in catalogue_penalties.CASES.items():
+        part = case.make(4)
+        x = jnp.asarray(np.random.default_rng(1).standard_normal(case.shape(4)), jnp.float32)
+        found[name] = _three(lambda x, part=part: part.prox(x, 0.5), x)
+        found[name]["height"] = lambda x=x, part=part: part.value(x)
+    return _named(found)
+
+
+def solvers():
+    """Every solver of the battery, on its first problem."""
+    import test_battery
+
+    found = {}
+    for check in test_battery.BATTERY:
+        if check.solver.name in found:
+            continue
+
+        def solve(theta, check=check):
+            problem, args = check.case.make(theta)
+            return dini.solve(problem, check.solver, check.case.init, *args, on_failure="ignore").x
+
+        found[check.solver.name] = _three(solve, jax.tree.map(jnp.asarray, check.case.theta))
+    return _named(found)
+
+
+def estimators():
+    """What dini-learn compiles, and dini's estimates of a hypergradient."""
+    import dini_learn
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 3))
+    y = X @ [1.0, -1.0, 0.0] + 0.1 * rng.standard_normal(40)
+    quick = {"criterion": "holdout", "random_state": 0, "max_iter": 3}
+    return {
+        "ridge": lambda: dini_learn.TunedRidge(criterion="loo", penalties="features", max_iter=3).fit(X, y),
+        "Huber": lambda: dini_learn.TunedHuber(**quick).fit(X, y),
+        "Poisson": lambda: dini_learn.TunedPoisson(**quick).fit(X, np.round(np.exp(y / 2))),
+        "quantile": lambda: dini_learn.TunedQuantile(**quick).fit(X, y),
+        "support vectors": lambda: dini_learn.TunedSVC(**quick).fit(X, y > 0),
+        "logistic": lambda: dini_learn.TunedLogisticRegression(**quick).fit(X, y > 0),
+    }
+
+
+GROUPS = {group.__name__: group for group in (verbs, more, sets, penalties, solvers, estimators)}
+
+
+def counted(calls):
+    """Return, for each call, how many programs it asked for, and how many of them were compiled."""
+    asked, there = [], []
+    duration, event = "/jax/core/compile/backend_compile_duration", "/jax/compilation_cache/cache_hits"
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: asked.append(1) if name == duration else None
+    )
+    jax.monitoring.register_event_listener(lambda name, **_: there.append(1) if name == event else None)
+    found = {}
+    for name, call in calls.items():
+        before = len(asked), len(there)
+        jax.block_until_ready(call())
+        jax.effects_barrier()
+        programs, hits = len(asked) - before[0], len(there) - before[1]
+        found[name] = programs, programs - hits
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--only", default=",".join(GROUPS))
+    given = parser.parse_args()
+    jax.config.update("jax_disable_most_optimizations", True)
+    warnings.simplefilter("ignore")
+    kept = dini.keep_programs(given.folder)
+    assert kept.changed, kept
+    print(json.dumps({group: counted(GROUPS[group]()) for group in given.only.split(",")}))
+
+
+if __name__ == "__main__":
+    main()
