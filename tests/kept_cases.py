@@ -46,6 +46,18 @@ def _three(solve, at=ONE):
     return {"value": lambda: solve(at), "gradient": lambda: gradient(at), "vmap": lambda: jax.vmap(gradient)(two)}
 
 
+def _together(solve, at):
+    """Return a call of the three in one program."""
+    three = _three(solve, at)
+    program = jax.jit(lambda: {name: call() for name, call in three.items()})
+    return program
+
+
+def _plain(solve):
+    """Return a value and a gradient."""
+    return {name: call for name, call in _three(solve).items() if name != "vmap"}
+
+
 def _named(groups):
     return {f"{name}, {what}": call for name, calls in groups.items() for what, call in calls.items()}
 
@@ -71,33 +83,33 @@ def more():
     equality = lambda x, a: jnp.sum(x) - a
     stream = [(jnp.float32(1.0),), (jnp.float32(2.0),)]
     found = {
-        "forty unknowns": _three(lambda a: dini.minimize(smooth, jnp.zeros(40), a).x),
-        "bounds": _three(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Box(0.0, 0.5)).x),
-        "simplex": _three(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Simplex(a)).x),
-        "penalty": _three(lambda a: dini.minimize(smooth, x0, a, penalty=dini.penalties.L1(a)).x),
-        "equality": _three(lambda a: dini.minimize(smooth, x0, a, equality=equality).x),
-        "split": _three(
+        "forty unknowns": _plain(lambda a: dini.minimize(smooth, jnp.zeros(40), a).x),
+        "bounds": _plain(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Box(0.0, 0.5)).x),
+        "simplex": _plain(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Simplex(a)).x),
+        "penalty": _plain(lambda a: dini.minimize(smooth, x0, a, penalty=dini.penalties.L1(a)).x),
+        "equality": _plain(lambda a: dini.minimize(smooth, x0, a, equality=equality).x),
+        "split": _plain(
             lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Simplex(), penalty=dini.penalties.L1(a)).x
         ),
-        "robust": _three(lambda a: dini.least_squares(linear, x0, a, loss=dini.losses.Huber()).x),
-        "narrow": _three(lambda a: dini.root(lambda x, a: x + 0.1 * jnp.roll(x, 1) ** 2 - a, jnp.zeros(40), a).x),
-        "cone program": _three(
+        "robust": _plain(lambda a: dini.least_squares(linear, x0, a, loss=dini.losses.Huber()).x),
+        "narrow": _plain(lambda a: dini.root(lambda x, a: x + 0.1 * jnp.roll(x, 1) ** 2 - a, jnp.zeros(40), a).x),
+        "cone program": _plain(
             lambda a: dini.cone_program(P=eye, c=-a * jnp.ones(3), A=-jnp.eye(3), b=jnp.array([1.0, 0, 0]), cone=cone).x
         ),
-        "one step": _three(lambda a: dini.minimize(smooth, x0, a, differentiation=dini.OneStep()).x),
-        "unrolled": _three(
+        "one step": _plain(lambda a: dini.minimize(smooth, x0, a, differentiation=dini.OneStep()).x),
+        "unrolled": _plain(
             lambda a: dini.fixed_point(lambda x, a: 0.1 * linear(x, a), x0, a, differentiation=dini.Unrolled()).x
         ),
-        "auto": _three(
+        "auto": _plain(
             lambda a: dini.fixed_point(lambda x, a: 0.1 * linear(x, a), x0, a, differentiation=dini.Auto()).x
         ),
-        "handed in": _three(
+        "handed in": _plain(
             lambda a: dini.differentiate(dini.Minimize(smooth), jnp.full(3, 0.85), a, on_failure="ignore").x
         ),
     }
     calls = _named(found)
     for name, failure in (("a warning", "warn"), ("NaN", "nan"), ("nothing", "ignore")):
-        calls |= _named({name: _three(lambda a, failure=failure: dini.minimize(smooth, x0, a, on_failure=failure).x)})
+        calls |= _named({name: _plain(lambda a, failure=failure: dini.minimize(smooth, x0, a, on_failure=failure).x)})
     inner = dini.Minimize(smooth)
     calls |= {
         "a batch": lambda: dini.batch_solve(inner, dini.LBFGS(), jnp.zeros((3, 3)), jnp.ones(3)),
@@ -150,8 +162,8 @@ def sets():
     for case in catalogue_sets.CASES:
         example = case.make(4, np.random.default_rng(0))
         x = jnp.asarray(np.random.default_rng(1).standard_normal(example.shape), jnp.float32)
-        found[case.name] = _three(lambda x, part=example.set: part.project(x), x)
-    return _named(found)
+        found[case.name] = _together(lambda x, part=example.set: part.project(x), x)
+    return found
 
 
 def penalties():
@@ -162,9 +174,8 @@ def penalties():
     for name, case in catalogue_penalties.CASES.items():
         part = case.make(4)
         x = jnp.asarray(np.random.default_rng(1).standard_normal(case.shape(4)), jnp.float32)
-        found[name] = _three(lambda x, part=part: part.prox(x, 0.5), x)
-        found[name]["height"] = lambda x=x, part=part: part.value(x)
-    return _named(found)
+        found[name] = _together(lambda x, part=part: (part.prox(x, 0.5), part.value(x)), x)
+    return found
 
 
 def solvers():
@@ -180,8 +191,8 @@ def solvers():
             problem, args = check.case.make(theta)
             return dini.solve(problem, check.solver, check.case.init, *args, on_failure="ignore").x
 
-        found[check.solver.name] = _three(solve, jax.tree.map(jnp.asarray, check.case.theta))
-    return _named(found)
+        found[check.solver.name] = _together(solve, jax.tree.map(jnp.asarray, check.case.theta))
+    return found
 
 
 def estimators():
