@@ -85,7 +85,7 @@ def verbs():
 def more():
     """What verbs choose otherwise, and the other functions that solve or differentiate."""
     x0, eye = jnp.zeros(3), 2 * jnp.eye(3)
-    cone = dini.sets.ConeProduct(dini.sets.SecondOrder(3))
+    cone = dini.sets.SecondOrder()
     equality = lambda x, a: jnp.sum(x) - a
     stream = [(jnp.float32(1.0),), (jnp.float32(2.0),)]
     found = {
