@@ -102,7 +102,7 @@ def more():
         "cone program": _plain(
             lambda a: dini.cone_program(P=eye, c=-a * jnp.ones(3), A=-jnp.eye(3), b=jnp.array([1.0, 0, 0]), cone=cone).x
         ),
-        "one step": _plain(lambda a: dini.minimize(smooth, x0, a, differentiation=dini.OneStep()).x),
+        "one step": _plain(lambda a: dini.root(linear, x0, a, differentiation=dini.OneStep()).x),
         "unrolled": _plain(
             lambda a: dini.fixed_point(lambda x, a: 0.1 * linear(x, a), x0, a, differentiation=dini.Unrolled()).x
         ),
