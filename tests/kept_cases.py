@@ -87,7 +87,7 @@ def more():
     x0, eye = jnp.zeros(3), 2 * jnp.eye(3)
     cone = dini.sets.SecondOrder()
     equality = lambda x, a: jnp.sum(x) - a
-    stream = [(jnp.float32(1.0),), (jnp.float32(2.0),)]
+    stream = [jnp.float32(1.0), jnp.float32(2.0)]
     found = {
         "forty unknowns": _plain(lambda a: dini.minimize(smooth, jnp.zeros(40), a).x),
         "bounds": _plain(lambda a: dini.minimize(smooth, x0, a, constraint=dini.sets.Box(0.0, 0.5)).x),
@@ -116,26 +116,26 @@ def more():
     calls = _named(found)
     for name, failure in (("a warning", "warn"), ("NaN", "nan"), ("nothing", "ignore")):
         calls |= _named({name: _plain(lambda a, failure=failure: dini.minimize(smooth, x0, a, on_failure=failure).x)})
-    inner = dini.Minimize(smooth)
+    inner, boxed = dini.Minimize(smooth), dini.Minimize(smooth, dini.sets.NonNegative())
     calls |= {
         "a batch": lambda: dini.batch_solve(inner, dini.LBFGS(), jnp.zeros((3, 3)), jnp.ones(3)),
         "a stream": lambda: dini.run_iterator(inner, dini.PolyakSGD(max_steps=2), x0, iter(stream)),
         "seconds": lambda: dini.minimize(smooth, x0, ONE, time_limit=100.0),
         "so many steps": lambda: dini.minimize(smooth, x0, ONE, steps=3),
-        "a record": lambda: dini.minimize(smooth, x0, ONE, monitor=dini.Record()),
+        "a record": lambda: dini.minimize(smooth, x0, ONE, monitor=dini.Record(4)),
         "a callback": lambda: dini.minimize(smooth, x0, ONE, monitor=dini.Callback(lambda *_, **__: None)),
         "a failure": _failure,
         "a failed derivative": _failed_derivative,
         "a failure under jit": lambda: _failure(jax.jit),
         "certified": lambda: dini.certified.value_and_grad(lambda x, a: jnp.sum(x), inner, dini.BFGS(), x0, ONE),
-        "one-sided": lambda: dini.one_sided_jvp(inner, dini.BFGS(), x0, (ONE,), (ONE,)),
+        "one-sided": lambda: dini.one_sided_jvp(boxed, jnp.zeros(3), (0 * ONE,), (ONE,)),
         "hypergradient": lambda: dini.bilevel.value_and_hypergradient(
             lambda x, a: jnp.sum(x**2), lambda a: dini.Minimize(lambda x: smooth(x, a)), ONE, x0
         ),
         "linear": lambda: dini.linear.solve(lambda w: A @ w, jnp.ones(3)),
         "products": lambda: dini.root_vjp(linear, jnp.ones(3), (ONE,), jnp.ones(3)),
-        "perturbed": lambda: dini.perturbed.Perturbed(lambda s: jax.nn.one_hot(jnp.argmax(s), 3), 0.5, 4)(
-            jnp.arange(3.0), jax.random.key(0)
+        "perturbed": lambda: dini.perturbed.Perturbed(dini.perturbed.one_hot_argmax, samples=4)(
+            jax.random.key(0), jnp.arange(3.0)
         ),
     }
     return calls
