@@ -182,16 +182,16 @@ def solvers():
     """Every solver of the battery, on its first problem."""
     import test_battery
 
-    found = {}
+    found, arrays = {}, lambda tree: jax.tree.map(jnp.asarray, tree, is_leaf=lambda part: isinstance(part, list))
     for check in test_battery.BATTERY:
         if check.solver.name in found:
             continue
 
         def solve(theta, check=check):
             problem, args = check.case.make(theta)
-            return dini.solve(problem, check.solver, check.case.init, *args, on_failure="ignore").x
+            return dini.solve(problem, check.solver, arrays(check.case.init), *args, on_failure="ignore").x
 
-        found[check.solver.name] = _together(solve, jax.tree.map(jnp.asarray, check.case.theta))
+        found[check.solver.name] = _together(solve, arrays(check.case.theta))
     return found
 
 
