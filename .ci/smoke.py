@@ -6,8 +6,10 @@ import importlib.resources
 import io
 import re
 import sys
+import tempfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 
 import dini
@@ -39,4 +41,10 @@ assert printed.getvalue().strip() == re.search(r"# -> (.*)", block)[1], f"dini-l
 
 # Lineax is imported by what needs it
 assert jnp.allclose(dini.linear.solve(lambda w: 2.0 * w, jnp.ones(2), solver=dini.linear.LSMR()), 0.5)
+
+# and what JAX calls its cache of programs is what dini sets
+with tempfile.TemporaryDirectory() as folder:
+    assert dini.keep_programs(folder).changed, "programs are kept already"
+    jax.jit(lambda x: 2.5 * x)(jnp.ones(2)).block_until_ready()
+    assert list(Path(folder).iterdir()), "a program has not been kept"
 print("dini", dini.__version__, *(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "numpy", "lineax")))

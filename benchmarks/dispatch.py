@@ -64,7 +64,7 @@ def compilations():
         count[0] += event == "/jax/core/compile/backend_compile_duration"
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    cache = sys.modules["dini.solve"]._solve._cache_size
+    cache = sys.modules["dini.solving"]._solve._cache_size
     x0 = jnp.linspace(-1, 1, 10)
     numbers = [jnp.asarray(1.5 + i) for i in range(5)]
     dini.solve(dini.Minimize(fun), dini.LBFGS(), x0, numbers[0])

@@ -4,7 +4,9 @@
 
 Each call is made in a process of its own, after the imports and one small program of JAX's. ``call`` is what a user
 waits for: the verb called plainly. ``trace``, ``lower`` and ``compile`` are those parts of `jax.jit` of it, in another
-process. The least of the rounds is written down.
+process. ``again`` is the call in a second process, where the first one has kept its programs: JAX's persistent cache
+with no least time or size, as `dini.keep_programs` sets it. The least of the rounds is written down. What imports take
+is in `imports.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import argparse
 import importlib.util
 import itertools
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 
 from report import one_core, table, write
@@ -23,6 +27,9 @@ one_core()
 
 SIZES = {"minimize": 20, "lbfgs": 100, "least squares": 20, "root": 20, "fixed point": 20, "program": 20}
 LIBRARIES = ("dini", "optimistix", "jaxopt", "qpax")
+PARTS = ("call", "trace", "lower", "compile", "again")
+#: as environment variables, for all libraries: everything is kept
+KEPT = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 
 def _data(size):
@@ -55,6 +62,8 @@ def _solve(library, case):
     zero = jnp.zeros(size)
     if library == "dini":
         import dini
+        import dini.convex
+        import dini.verbs  # what a verb chooses from is imported when it is first named
 
         G = jnp.asarray(_data(size)[2])
         programs = {
@@ -134,22 +143,36 @@ def measure(library, case, what, how):
     print(json.dumps(dict(zip(("trace", "lower", "compile"), found, strict=True))))
 
 
+def _run(library, case, what, how, **environment):
+    """Return the seconds of one first call, in a process of its own; ``None`` where a library has no such case."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--one", library, case, what, how],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _again(library, case, what):
+    """Return the seconds of a call in a second process, which finds the programs of the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            found = _run(library, case, what, "call", JAX_COMPILATION_CACHE_DIR=folder, **KEPT)
+    return {"again": found["call"]} if found and "call" in found else found
+
+
 def _least(library, case, what, rounds):
     """Return the least seconds of each part over the rounds, or ``None``."""
     best: dict[str, float] = {}
     for _ in range(rounds):
-        for how in ("call", "parts"):
-            done = subprocess.run(
-                [sys.executable, __file__, "--one", library, case, what, how],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                return {"failed": done.stderr.strip().splitlines()[-1]}
-            found = json.loads(done.stdout.strip().splitlines()[-1])
-            if found is None:
-                return None
+        for how in ("call", "parts", "again"):
+            found = _again(library, case, what) if how == "again" else _run(library, case, what, how)
+            if found is None or "failed" in found:
+                return found
             best |= {name: min(seconds, best.get(name, seconds)) for name, seconds in found.items()}
     return best
 
@@ -173,11 +196,12 @@ def main():
                 if found is None:
                     continue
                 cells = [
-                    f"{found[part]:.2f}" if part in found else "-" for part in ("call", "trace", "lower", "compile")
+                    f"{found[part]:.2f}" if part in found else "-"
+                    for part in ("call", "trace", "lower", "compile", "again")
                 ]
                 rows.append((f"{case} ({SIZES[case]})", what, library, *cells, found.get("failed", "")[:60]))
                 print(*rows[-1], flush=True)
-    head = ("case (unknowns)", "what", "library", "call", "trace", "lower", "compile", "")
+    head = ("case (unknowns)", "what", "library", *PARTS, "")
     command = f"python benchmarks/first_calls.py --rounds {given.rounds}"
     write("first_calls", "First calls, in seconds of CPU", command, table(head, rows))
 

@@ -11,6 +11,8 @@ from sklearn import datasets, utils
 
 import dini
 
+dini.keep_programs()
+
 STEPS, RADIUS = 1000 if "--full" in sys.argv else 200, 0.15
 
 pixels, digits = utils.shuffle(*datasets.load_digits(return_X_y=True), random_state=0)

@@ -9,6 +9,7 @@ from sklearn import datasets, linear_model, preprocessing
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 tumors, kind = datasets.load_breast_cancer(return_X_y=True)

@@ -10,6 +10,7 @@ from sklearn import datasets, linear_model, neural_network, utils
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 WIDTH, STEPS, TRAIN = 40, 200, 1200

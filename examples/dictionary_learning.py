@@ -10,6 +10,7 @@ from sklearn import datasets, decomposition, linear_model, utils
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 ATOMS, NOISE, TRAIN, BATCH = 40, 0.25, 600, 100

@@ -10,6 +10,7 @@ from sklearn import datasets, linear_model, utils
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 STRENGTH, STEPS = 1e-2, 300 if "--full" in sys.argv else 60

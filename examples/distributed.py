@@ -19,6 +19,7 @@ from sklearn import datasets, linear_model, utils
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 TRAIN, HELD_OUT, STEPS = 1200, 592, 60

@@ -16,6 +16,8 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 import dini
 
+dini.keep_programs()
+
 TRAIN = 342
 BOX = dini.sets.Box(-6.0, 12.0)
 KINDS = ["one", "one a degree", "degree and variable", "one a feature", "one a feature, held"]

@@ -13,6 +13,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import dini
 
+dini.keep_programs()
+
 TRAIN, CLEAN, WRONG = 800, 100, 0.4
 SHAPE = (65, 10)
 STRENGTH = 1e-2

@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits
 
 import dini
 
+dini.keep_programs()
+
 STRENGTH, TASKS = 1.0, 8
 
 

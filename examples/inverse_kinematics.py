@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 import dini
 
+dini.keep_programs()
+
 LENGTHS = jnp.array([1.0, 1.0, 0.7])
 CEILING = 0.35
 

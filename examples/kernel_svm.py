@@ -9,6 +9,7 @@ from sklearn import datasets, model_selection, svm
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 pixels, digits = datasets.load_digits(return_X_y=True)

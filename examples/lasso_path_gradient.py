@@ -9,6 +9,7 @@ from sklearn import datasets, linear_model, preprocessing
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 # --8<-- [start:lasso]

@@ -13,6 +13,8 @@ from sklearn.datasets import load_digits
 
 import dini
 
+dini.keep_programs()
+
 TRAIN, VALIDATION, COPIES, FEATURES = 100, 600, 6, 96
 NAMES = ["shift across", "shift down", "rotation", "zoom", "shear", "noise"]
 SHAPE = (FEATURES + 1, 10)

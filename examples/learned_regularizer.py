@@ -14,6 +14,8 @@ from sklearn.datasets import load_sample_images
 
 import dini
 
+dini.keep_programs()
+
 NOISE, EPS, STRENGTH = 0.02, 0.01, 0.0025
 
 

@@ -11,6 +11,8 @@ from sklearn import datasets, utils
 
 import dini
 
+dini.keep_programs()
+
 WIDTH, BATCH, TRAIN = 8, 50, 1200
 EPOCHS = 30 if "--full" in sys.argv else 10
 

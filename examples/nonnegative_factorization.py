@@ -9,6 +9,7 @@ from sklearn import datasets, decomposition
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 PARTS, SAMPLES = 8, 100

@@ -10,6 +10,7 @@ from sklearn import ensemble
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 SIZE, FEATURES, STEPS = 8, 4, 100

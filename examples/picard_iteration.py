@@ -10,6 +10,7 @@ from numpy.polynomial import chebyshev
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 START, END, NODES = jnp.array([2.0, 1.0]), 5.0, 40

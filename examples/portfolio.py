@@ -9,6 +9,7 @@ from sklearn import linear_model
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 ASSETS, FACTORS, AVERSION = 8, 4, 2.0

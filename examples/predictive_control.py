@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 STEPS = 8

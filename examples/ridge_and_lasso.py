@@ -10,6 +10,7 @@ from sklearn import datasets, linear_model, model_selection, preprocessing
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 # 440 patients in a random order; ten features and their products

@@ -10,6 +10,7 @@ from sklearn import datasets, preprocessing
 import dini
 from dini_zoo.optimizers.adadagrad import BatchSizeController, accumulate, adagrad_norm, norm_test
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 TRAIN = 60  # of 442 patients; the others validate

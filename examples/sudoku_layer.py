@@ -10,6 +10,7 @@ import optax
 
 import dini
 
+dini.keep_programs()
 jax.config.update("jax_enable_x64", True)
 
 FULL = "--full" in sys.argv

@@ -11,6 +11,8 @@ from sklearn import datasets, decomposition, mixture, utils
 
 import dini
 
+dini.keep_programs()
+
 HIDDEN, LATENT, BATCH, TRAIN = 128, 8, 100, 1400
 EPOCHS = 400 if "--full" in sys.argv else 60
 

@@ -237,7 +237,7 @@ def test_schedules_and_optax():
 
 
 def test_equal_problems_and_solvers_do_not_compile_again():
-    from dini.solve import _solve
+    from dini.solving import _solve
 
     dini.solve(dini.Minimize(loss), dini.LBFGS(), jnp.zeros(4), 0.3, X, Y)
     dini.minimize(loss, jnp.zeros(4), 0.3, X, Y)

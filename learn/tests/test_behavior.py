@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pickle
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -276,6 +278,33 @@ def test_jax_does_not_show():
     assert type(model.intercept_) is float
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+WITHOUT = """
+import pickle, sys
+import numpy as np
+
+with open(sys.argv[1], "rb") as file:
+    model, X, want = pickle.load(file)
+np.testing.assert_array_equal(model.predict(X), want)
+
+import dini_learn
+
+lasso = dini_learn.TunedLasso(cv=2).fit(X, want + 30 * np.sin(np.arange(99)))
+logistic = dini_learn.TunedLogisticRegression(cv=2).fit(X, want > np.median(want))
+assert np.isfinite(lasso.predict(X)).all() and logistic.score(X, want > np.median(want)) > 0.9
+asked = {"jax", "jaxlib", "dini"} & set(sys.modules)
+assert not asked, f"no program is compiled, and {asked} are imported"
+"""
+
+
+def test_who_compiles_nothing_waits_for_no_jax(tmp_path):
+    """A model that JAX has fitted is read and predicts without it, and fits by NumPy's solvers need none either."""
+    model = dl.TunedRidge(penalties="features", **QUICK).fit(X, Y)
+    (tmp_path / "model").write_bytes(pickle.dumps((model, X[:99], model.predict(X[:99]))))
+    command = [sys.executable, "-W", "error", "-c", WITHOUT, str(tmp_path / "model")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_in_scikit_learns_company():

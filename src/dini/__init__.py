@@ -2,98 +2,112 @@
 
 from typing import TYPE_CHECKING
 
-from . import conditions, linear, penalties, sets, solvers
-from .batches import batch_solve
-from .conic import ConeSolution, cone_program
-from .convex import ProgramSolution, quadratic_program
-from .cvxpy_programs import CvxpyProgram, from_cvxpy
-from .deferred import deferred as _deferred
-from .differentiate import differentiate
-from .differentiation import (
-    Auto,
-    Choice,
-    Differentiation,
-    Implicit,
-    JacobianFree,
-    Neumann,
-    OneStep,
-    Unrolled,
-    custom_fixed_point,
-    custom_root,
-    root_jvp,
-    root_vjp,
-)
+from .deferred import late as _late
 from .explanations import missing_name as _missing_name
-from .iterators import run_iterator
-from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
-from .one_sided import one_sided_jvp
-from .problems import (
-    Composite,
-    ConeProgram,
-    FixedPoint,
-    LeastSquares,
-    LinearComposite,
-    Minimize,
-    Multipliers,
-    NonlinearProgram,
-    PrimalDual,
-    Quadratic,
-    QuadraticProgram,
-    Root,
-)
-from .solution import Solution, Stats
-from .solve import solve
-from .solvers import (
-    ADMM,
-    BFGS,
-    LBFGS,
-    LBFGSB,
-    ActiveSet,
-    Anderson,
-    ArmijoSGD,
-    AugmentedLagrangian,
-    Bisection,
-    BlockCoordinateDescent,
-    Broyden,
-    ChambollePock,
-    Chandrupatla,
-    Chord,
-    CondatVu,
-    ConicInteriorPoint,
-    CoordinateDescent,
-    Dogleg,
-    DoglegLeastSquares,
-    DouglasRachford,
-    FixedPointIteration,
-    FrankWolfe,
-    GaussNewton,
-    GradientDescent,
-    HostConeSolver,
-    InteriorPoint,
-    LevenbergMarquardt,
-    MirrorDescent,
-    NelderMead,
-    Newton,
-    NewtonKrylov,
-    NonlinearCG,
-    NonlinearInteriorPoint,
-    OperatorSplitting,
-    OptaxSolver,
-    PolyakSGD,
-    ProjectedGradient,
-    ProjectedNewton,
-    ProximalGradient,
-    ProximalNewton,
-    Solver,
-    TrustRegionNewtonCG,
-    VariableProjection,
-    solver,
-)
-from .status import DerivativeError, SolveError, SolveWarning, Status
-from .verbs import fixed_point, least_squares, minimize, root
 
 if TYPE_CHECKING:
-    from . import adapters, bilevel, certified, compat, extend, losses, perturbed, testing
+    from . import (
+        adapters,
+        bilevel,
+        certified,
+        compat,
+        conditions,
+        extend,
+        linear,
+        losses,
+        penalties,
+        perturbed,
+        sets,
+        solvers,
+        testing,
+    )
+    from .batches import batch_solve
+    from .conic import ConeSolution, cone_program
+    from .convex import ProgramSolution, quadratic_program
+    from .cvxpy_programs import CvxpyProgram, from_cvxpy
+    from .differentiation import (
+        Auto,
+        Choice,
+        Differentiation,
+        Implicit,
+        JacobianFree,
+        Neumann,
+        OneStep,
+        Unrolled,
+        custom_fixed_point,
+        custom_root,
+        root_jvp,
+        root_vjp,
+    )
+    from .handed_in import differentiate
+    from .iterators import run_iterator
+    from .kept import keep_programs
+    from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
+    from .one_sided import one_sided_jvp
+    from .problems import (
+        Composite,
+        ConeProgram,
+        FixedPoint,
+        LeastSquares,
+        LinearComposite,
+        Minimize,
+        Multipliers,
+        NonlinearProgram,
+        PrimalDual,
+        Quadratic,
+        QuadraticProgram,
+        Root,
+    )
+    from .solution import Solution, Stats
+    from .solvers import (
+        ADMM,
+        BFGS,
+        LBFGS,
+        LBFGSB,
+        ActiveSet,
+        Anderson,
+        ArmijoSGD,
+        AugmentedLagrangian,
+        Bisection,
+        BlockCoordinateDescent,
+        Broyden,
+        ChambollePock,
+        Chandrupatla,
+        Chord,
+        CondatVu,
+        ConicInteriorPoint,
+        CoordinateDescent,
+        Dogleg,
+        DoglegLeastSquares,
+        DouglasRachford,
+        FixedPointIteration,
+        FrankWolfe,
+        GaussNewton,
+        GradientDescent,
+        HostConeSolver,
+        InteriorPoint,
+        LevenbergMarquardt,
+        MirrorDescent,
+        NelderMead,
+        Newton,
+        NewtonKrylov,
+        NonlinearCG,
+        NonlinearInteriorPoint,
+        OperatorSplitting,
+        OptaxSolver,
+        PolyakSGD,
+        ProjectedGradient,
+        ProjectedNewton,
+        ProximalGradient,
+        ProximalNewton,
+        Solver,
+        TrustRegionNewtonCG,
+        VariableProjection,
+        solver,
+    )
+    from .solving import solve
+    from .status import DerivativeError, SolveError, SolveWarning, Status
+    from .verbs import fixed_point, least_squares, minimize, root
 
 __version__ = "0.1.0"
 
@@ -188,6 +202,7 @@ __all__ = [
     "extend",
     "fixed_point",
     "from_cvxpy",
+    "keep_programs",
     "least_squares",
     "linear",
     "losses",
@@ -207,15 +222,38 @@ __all__ = [
     "testing",
 ]
 
-#: modules that nothing else here needs, which are imported when somebody names them
-_LATE = ("adapters", "bilevel", "certified", "compat", "extend", "losses", "perturbed", "testing")
+#: the modules in which these names stand; made by tests/house/late.py
+_LATE = {
+    ".batches": "batch_solve",
+    ".conic": "ConeSolution cone_program",
+    ".convex": "ProgramSolution quadratic_program",
+    ".cvxpy_programs": "CvxpyProgram from_cvxpy",
+    ".differentiation": (
+        "Auto Choice Differentiation Implicit JacobianFree Neumann OneStep Unrolled custom_fixed_point custom_root "
+        "root_jvp root_vjp"
+    ),
+    ".handed_in": "differentiate",
+    ".iterators": "run_iterator",
+    ".kept": "keep_programs",
+    ".monitors": "Callback Monitor Monitors ProgressBar Record",
+    ".one_sided": "one_sided_jvp",
+    ".problems": (
+        "Composite ConeProgram FixedPoint LeastSquares LinearComposite Minimize Multipliers NonlinearProgram "
+        "PrimalDual Quadratic QuadraticProgram Root"
+    ),
+    ".solution": "Solution Stats",
+    ".solvers": (
+        "ADMM BFGS LBFGS LBFGSB ActiveSet Anderson ArmijoSGD AugmentedLagrangian Bisection BlockCoordinateDescent "
+        "Broyden ChambollePock Chandrupatla Chord CondatVu ConicInteriorPoint CoordinateDescent Dogleg "
+        "DoglegLeastSquares DouglasRachford FixedPointIteration FrankWolfe GaussNewton GradientDescent HostConeSolver "
+        "InteriorPoint LevenbergMarquardt MirrorDescent NelderMead Newton NewtonKrylov NonlinearCG "
+        "NonlinearInteriorPoint OperatorSplitting OptaxSolver PolyakSGD ProjectedGradient ProjectedNewton "
+        "ProximalGradient ProximalNewton Solver TrustRegionNewtonCG VariableProjection solver"
+    ),
+    ".solving": "solve",
+    ".status": "DerivativeError SolveError SolveWarning Status",
+    ".verbs": "fixed_point least_squares minimize root",
+}
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute
-
-    def __getattr__(name):
-        if name in _LATE:
-            return _deferred(f"{__name__}.{name}")
-        raise _missing_name(__name__, name)
-
-    def __dir__():
-        return sorted({*globals(), *_LATE})
+    __getattr__, __dir__ = _late(__name__, _LATE, __all__, _missing_name)

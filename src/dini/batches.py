@@ -20,8 +20,8 @@ from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
 from .solution import Solution
-from .solve import solve
 from .solvers import Solver
+from .solving import solve
 from .status import OnFailure, Status, check_on_failure
 from .trees import Tree
 

@@ -27,8 +27,8 @@ from .functions import as_function
 from .linear import Auto, System
 from .problems import check_unknown
 from .protocols import AnyProblem
-from .solve import solve
 from .solvers import Solver
+from .solving import solve
 from .status import OnFailure, check_on_failure
 from .trees import Tree
 

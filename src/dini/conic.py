@@ -11,8 +11,8 @@ from .defaults import Default
 from .differentiation import Differentiation, Implicit
 from .problems import ConeProgram
 from .solution import Solution, flatten, flatten_with_keys
-from .solve import solve
 from .solvers import Solver
+from .solving import solve
 from .status import OnFailure, Status
 
 _IMPLICIT, _DEFAULT = Implicit(), Default()

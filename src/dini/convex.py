@@ -15,8 +15,8 @@ from .linear._matrices import has_map
 from .nearest_programs import Nearest, Shift, nearest, second
 from .problems import QuadraticProgram
 from .solution import Solution, flatten, flatten_with_keys
-from .solve import solve
 from .solvers import Solver
+from .solving import solve
 from .status import OnFailure, Status
 from .trees import Tree
 from .trees.products import dot

@@ -28,9 +28,9 @@ from .differentiation import Differentiation, Implicit
 from .linear import MinimumNorm
 from .linear._wrappers import UniquePart
 from .problems import QuadraticProgram
-from .solve import solve
 from .solvers import ActiveSet, Solver, solver
 from .solvers.interior._scaled_program import power
+from .solving import solve
 from .status import OnFailure, Status
 from .trees import Tree
 from .trees.products import dot

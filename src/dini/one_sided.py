@@ -16,8 +16,8 @@ from .conditions import ProximalGradient
 from .door import Problem
 from .problems import FixedPoint, NonlinearProgram, check_unknown
 from .protocols import AnyProblem, Composed
-from .solve import solve
 from .solvers import Newton
+from .solving import solve
 from .status import OnFailure
 from .trees import Tree
 

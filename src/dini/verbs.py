@@ -19,8 +19,8 @@ from .problems._minimize import check_part
 from .sets import Set
 from .sets._boxes import bounds_of, has_bounds
 from .solution import Solution
-from .solve import solve
 from .solvers import Function, Solver
+from .solving import solve
 from .status import OnFailure
 from .trees import Tree
 

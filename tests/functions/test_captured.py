@@ -273,7 +273,7 @@ def pulled(center):
 
 def test_a_function_that_is_made_anew_at_each_call_is_the_same():
     """It compiles once where all that it reads is the same, and known."""
-    from dini.solve import _solve
+    from dini.solving import _solve
 
     made = [
         lambda: lambda w: jnp.sum((w - target) ** 2),
@@ -397,7 +397,7 @@ def test_products_outside_of_jit_compile_when_called_again(run, caplog):
 @pytest.mark.by_default(without=["loss that is an object", "custom_jvp", "its own attribute"])
 @pytest.mark.parametrize("name", sees_what_functions_are_made_of())
 def test_what_functions_are_made_of_is_looked_into(name):
-    from dini.solve import _solve
+    from dini.solving import _solve
 
     fun, change = sees_what_functions_are_made_of()[name]
     np.testing.assert_allclose(solutions(fun, change), 1 / (1 + np.array(STRENGTHS)), rtol=1e-6)
@@ -407,7 +407,7 @@ def test_what_functions_are_made_of_is_looked_into(name):
 
 
 def test_nothing_compiles_again_where_nothing_that_is_read_has_changed():
-    from dini.solve import _solve
+    from dini.solving import _solve
 
     traces, table_of_calls, model = [], {"calls": 0}, Model()
     settings = {"powers": (2, 3), "of": [1.0, {"a": 2.0}]}

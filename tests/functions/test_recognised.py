@@ -14,7 +14,7 @@ import pytest
 import dini
 from dini.functions import hoist, recognised
 
-_solve = sys.modules["dini.solve"]._solve
+_solve = sys.modules["dini.solving"]._solve
 A, B = jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])
 
 

@@ -82,6 +82,34 @@ class Judged(NamedTuple):
     among: np.ndarray
 
 
+class Fits(NamedTuple):
+    """What an engine returns of fits, an entry for each.
+
+    Attributes
+    ----------
+    value
+        The held-out loss.
+    gradient
+        A pair: its derivatives in the logarithms of the penalties of absolute values and of squares, each like the
+        coefficients.
+    x
+        The coefficients, that of the intercept first.
+    solved
+        Whether the inner solver converged.
+    error
+        The certificate's estimate of the gradient's relative error; NaN where none was asked for.
+    ends
+        What the next fits start from: the coefficients, or what an exact solver keeps.
+    """
+
+    value: Any
+    gradient: Any
+    x: Any
+    solved: Any
+    error: Any
+    ends: Any = None
+
+
 def means(X: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return the weighted means of columns, by two passes: rounding of one grows with the samples."""
     found = share @ X

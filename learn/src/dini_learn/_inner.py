@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._compiled import Compiled
 from ._data import Data, Spec
 from ._exact import Exact
 from ._folds import Folds
@@ -75,10 +74,12 @@ class Inner:
         elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial", "pinball"):
             self.engine = SparseNewton(self.data)
         else:
+            from ._compiled import Compiled  # who fits by other engines waits for no JAX
+
             self.engine = Compiled(self.data, groups)
         self._last = _Last(None, None, None)
         # a closed form returns the criterion and the held-out loss by turns
-        self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
+        self._paired = squared and spec.kind == "l2" and not isinstance(self.engine, Exact | SmoothFits | SparseNewton)
 
     @property
     def inexact(self) -> bool:

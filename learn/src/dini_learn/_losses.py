@@ -1,12 +1,13 @@
-"""The losses: of a linear predictor and a target, sample by sample, with what the search's start needs of them."""
+"""The losses: of a linear predictor and a target, sample by sample, what NumPy's solvers and the search need of them.
+
+The losses themselves, as JAX differentiates them, stand with the programs that it compiles.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, softmax
 
@@ -16,11 +17,8 @@ class Loss(NamedTuple):
 
     Attributes
     ----------
-    fun
-        ``fun(z, y, setting)``, in JAX: one number a sample. ``z`` is of shape ``(n,)``, or ``(n, classes)``. ``None``
-        where the loss has no compiled program.
     slope
-        ``slope(z, y, setting)``, in NumPy: the derivative in ``z``.
+        ``slope(z, y, setting)``: the derivative in ``z``, which is of shape ``(n,)``, or ``(n, classes)``.
     center
         ``center(mean of y)``: a constant predictor that fits about as well as a constant can. Targets of robust losses
         are around their median.
@@ -30,7 +28,6 @@ class Loss(NamedTuple):
         Of a loss of the difference to the target: by what power of the unit of both it grows.
     """
 
-    fun: Any
     slope: Callable[..., Any]
     center: Callable[..., Any]
     curvature: float = 1.0
@@ -50,11 +47,6 @@ def _log_odds(mean: Any) -> Any:
     return np.log(mean / (1 - mean))
 
 
-def _multinomial(z: Any, y: Any, setting: Any) -> Any:
-    del setting
-    return jax.nn.logsumexp(z, axis=-1) - jnp.sum(y * z, axis=-1)
-
-
 def _tube(r: Any, width: Any) -> Any:
     return np.sign(r) * np.maximum(np.abs(r) - width, 0.0)
 
@@ -65,43 +57,19 @@ def _huber_slope(z: Any, y: Any, s: Any) -> Any:
 
 
 LOSSES: dict[str, Loss] = {
-    "squared": Loss(lambda z, y, _: 0.5 * (z - y) ** 2, lambda z, y, _: z - y, _constant),
-    "logistic": Loss(
-        lambda z, y, _: jnp.logaddexp(0.0, z) - y * z, lambda z, y, _: expit(z) - y, _log_odds, curvature=0.25
-    ),
+    "squared": Loss(lambda z, y, _: z - y, _constant),
+    "logistic": Loss(lambda z, y, _: expit(z) - y, _log_odds, curvature=0.25),
     "multinomial": Loss(
-        _multinomial,
-        lambda z, y, _: softmax(z, axis=-1) - y,
-        lambda mean: np.log(np.clip(mean, 1e-6, 1.0)),
-        curvature=0.25,
+        lambda z, y, _: softmax(z, axis=-1) - y, lambda mean: np.log(np.clip(mean, 1e-6, 1.0)), curvature=0.25
     ),
     # the last setting is a level of the predictor
-    "poisson": Loss(
-        lambda z, y, s: jnp.exp(z + s[1]) - y * (z + s[1]) - y + jax.scipy.special.xlogy(y, y),
-        lambda z, y, s: np.exp(z + s[1]) - y,
-        lambda mean: np.log(np.maximum(mean, np.finfo(float).tiny)),
-    ),
+    "poisson": Loss(lambda z, y, s: np.exp(z + s[1]) - y, lambda mean: np.log(np.maximum(mean, np.finfo(float).tiny))),
     # targets are -1 and 1
-    "squared_hinge": Loss(
-        lambda z, y, _: jnp.maximum(1.0 - y * z, 0.0) ** 2,
-        lambda z, y, _: -2.0 * y * np.maximum(1.0 - y * z, 0.0),
-        _zero,
-        curvature=2.0,
-    ),
+    "squared_hinge": Loss(lambda z, y, _: -2.0 * y * np.maximum(1.0 - y * z, 0.0), _zero, curvature=2.0),
     # the last setting is the half width of the tube
-    "squared_epsilon_insensitive": Loss(
-        lambda z, y, s: jnp.maximum(jnp.abs(z - y) - s[1], 0.0) ** 2,
-        lambda z, y, s: 2.0 * _tube(z - y, s[1]),
-        _constant,
-        curvature=2.0,
-    ),
+    "squared_epsilon_insensitive": Loss(lambda z, y, s: 2.0 * _tube(z - y, s[1]), _constant, curvature=2.0),
     # has a scale of its own, see `_smooth`; the settings are where squares end, and a scale to start at
-    "huber": Loss(None, _huber_slope, _zero, degree=1),
+    "huber": Loss(_huber_slope, _zero, degree=1),
     # the settings are the quantile and the width within which the kink is rounded: curved everywhere, if little
-    "pinball": Loss(
-        lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),
-        lambda z, y, s: (1.0 - s[0]) - expit((y - z) / s[1]),
-        _zero,
-        degree=1,
-    ),
+    "pinball": Loss(lambda z, y, s: (1.0 - s[0]) - expit((y - z) / s[1]), _zero, degree=1),
 }

@@ -14,14 +14,14 @@ new one.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import dini
 
-from ._losses import LOSSES
+from ._data import Fits
 
 #: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
 _LARGE = 50_000
@@ -29,32 +29,22 @@ _LARGE = 50_000
 _ACCURACY = 1e-9
 
 
-class Fits(NamedTuple):
-    """What a program returns, an entry for each fit.
+def _multinomial(z: Any, y: Any, setting: Any) -> Any:
+    del setting
+    return jax.nn.logsumexp(z, axis=-1) - jnp.sum(y * z, axis=-1)
 
-    Attributes
-    ----------
-    value
-        The held-out loss.
-    gradient
-        A pair: its derivatives in the logarithms of the penalties of absolute values and of squares, each like the
-        coefficients.
-    x
-        The coefficients, that of the intercept first.
-    solved
-        Whether the inner solver converged.
-    error
-        The certificate's estimate of the gradient's relative error; NaN where none was asked for.
-    ends
-        What the next fits start from: the coefficients, or what an exact solver keeps.
-    """
 
-    value: Any
-    gradient: Any
-    x: Any
-    solved: Any
-    error: Any
-    ends: Any = None
+#: each of the losses, ``fun(z, y, setting)``: one number a sample, of ``z`` of shape ``(n,)``, or ``(n, classes)``
+_LOSSES: dict[str, Any] = {
+    "squared": lambda z, y, _: 0.5 * (z - y) ** 2,
+    "logistic": lambda z, y, _: jnp.logaddexp(0.0, z) - y * z,
+    "multinomial": _multinomial,
+    # half of the deviance; the last setting is a level of the predictor
+    "poisson": lambda z, y, s: jnp.exp(z + s[1]) - y * (z + s[1]) - y + jax.scipy.special.xlogy(y, y),
+    "squared_hinge": lambda z, y, _: jnp.maximum(1.0 - y * z, 0.0) ** 2,
+    "squared_epsilon_insensitive": lambda z, y, s: jnp.maximum(jnp.abs(z - y) - s[1], 0.0) ** 2,
+    "pinball": lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),
+}
 
 
 def _each(one: Any, size: int, *fits: Any) -> Any:
@@ -133,7 +123,7 @@ def _handed_in(problem: Any, init: Any, *args: Any) -> Any:
 
 def _total(name: str) -> Any:
     """Return a weighted loss of the predictors ``z``."""
-    fun = LOSSES[name].fun
+    fun = _LOSSES[name]
     return lambda z, y, weights, setting: jnp.sum(weights * fun(z, y, setting))
 
 

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._data import Data, Judged
+from ._data import Data, Fits, Judged
 from ._folds import Folds
 from ._frame import Frame
 from ._newton import Preconditioner, Problem, Scaled, Solution, conjugate, minimize
-from ._programs import Fits
 from ._smooth import smooth
 from ._starts import first_coefficients
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _groups
 from ._active_set import Face, Quadratic, least
-from ._programs import Fits
+from ._data import Fits
 
 #: where a coefficient or a correlation is so close to its kink there is no derivative
 _KINK = 1e-9

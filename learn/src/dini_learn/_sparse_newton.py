@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._active_set import Face, Quadratic, least
-from ._data import Data, Judged
+from ._data import Data, Fits, Judged
 from ._folds import Folds
-from ._programs import Fits
 from ._smooth import Smooth, smooth
 from ._starts import first_coefficients
 

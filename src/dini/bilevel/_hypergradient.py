@@ -27,8 +27,8 @@ from ..linear._krylov import closed_solver
 from ..problems._base import Problem
 from ..reports import KEEP, forget, policy, reviewed
 from ..solution import Solution, failure
-from ..solve import solve
 from ..solvers import Solver
+from ..solving import solve
 from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree
 from ._checks import check_outer, require_real

@@ -7,6 +7,8 @@ import re
 import sys
 from typing import Any
 
+from ..deferred import deferred
+
 #: SciPy's names of methods
 _SCIPY = {
     "bfgs": "BFGS",
@@ -144,7 +146,7 @@ UNPACKED = (
 )
 
 #: the modules in which a name is looked for that another one does not have
-_MODULES = ("", ".solvers", ".sets", ".penalties", ".losses", ".conditions", ".linear", ".certified", ".testing")
+_MODULES = ("", ".solvers", ".sets", ".penalties", ".losses", ".conditions", ".linear", ".testing", ".certified")
 
 
 def of_method(name: str, solver: str, kind: str) -> str | None:
@@ -173,11 +175,13 @@ def of_module(module: str, name: str) -> AttributeError:
     if name.startswith("_"):  # asked for by tools
         return AttributeError(said, name=name)
     root = module.partition(".")[0]
-    names = {root + place: getattr(sys.modules.get(root + place), "__all__", ()) for place in _MODULES}
-    hint = next((f"It is {place}.{name}." for place, public in names.items() if name in public), None)
+    # those of dini are there as soon as somebody asks; another library on top may have none of them
+    there = deferred if root == "dini" else sys.modules.get
+    public = lambda where: getattr(there(where), "__all__", ())
+    hint = next((f"It is {root}{place}.{name}." for place in _MODULES if name in public(root + place)), None)
     if hint is None and name in _OTHER_LIBRARIES:
         hint = f"Write {_OTHER_LIBRARIES[name]}."
-    lower = {each.lower(): each for each in names[module]}
+    lower = {each.lower(): each for each in public(module)}
     if hint is None and (near := [lower[each] for each in difflib.get_close_matches(name.lower(), lower, 1)]):
         hint = f"Is {module}.{near[0]} meant?"
     return AttributeError(said if hint is None else f"{said}. {hint}", name=name)

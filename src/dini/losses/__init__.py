@@ -10,10 +10,13 @@ Robust losses (:class:`RobustLoss`) stand in :class:`dini.LeastSquares` for the 
 
 from typing import TYPE_CHECKING
 
+from ..deferred import late as _late
 from ..explanations import missing_name as _missing_name
-from ._fenchel_young import binary_sparsemax_loss, logistic_loss, softmax_loss, sparse_sigmoid, sparsemax_loss
-from ._robust import Arctan, Cauchy, Huber, RobustLoss, SoftL1
-from ._sorting import soft_rank, soft_sort
+
+if TYPE_CHECKING:
+    from ._fenchel_young import binary_sparsemax_loss, logistic_loss, softmax_loss, sparse_sigmoid, sparsemax_loss
+    from ._robust import Arctan, Cauchy, Huber, RobustLoss, SoftL1
+    from ._sorting import soft_rank, soft_sort
 
 __all__ = [
     "Arctan",
@@ -30,7 +33,12 @@ __all__ = [
     "sparsemax_loss",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+#: the modules in which these names stand; made by tests/house/late.py
+_LATE = {
+    "._fenchel_young": "binary_sparsemax_loss logistic_loss softmax_loss sparse_sigmoid sparsemax_loss",
+    "._robust": "Arctan Cauchy Huber RobustLoss SoftL1",
+    "._sorting": "soft_rank soft_sort",
+}
 
-    def __getattr__(name):
-        raise _missing_name(__name__, name)
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+    __getattr__, __dir__ = _late(__name__, _LATE, __all__, _missing_name)

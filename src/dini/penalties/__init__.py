@@ -6,18 +6,21 @@ differentiated like any other parameter of a problem.
 
 from typing import TYPE_CHECKING
 
+from ..deferred import late as _late
 from ..explanations import missing_name as _missing_name
-from ._barriers import Entropy, LogBarrier
-from ._base import Custom, Penalty
-from ._constrained import Constrained
-from ._from_sets import Indicator, LInf, SupportFunction
-from ._huber import Huber
-from ._nonconvex import L0, MCP, SCAD
-from ._norms import L1, ElasticNet, GroupLasso, Ridge
-from ._nuclear_norm import NuclearNorm
-from ._sorted_l1 import SortedL1
-from ._total_variation import TotalVariation
-from ._wrappers import NonNegative, Orthogonal, Product, Scaled, Shifted
+
+if TYPE_CHECKING:
+    from ._barriers import Entropy, LogBarrier
+    from ._base import Custom, Penalty
+    from ._constrained import Constrained
+    from ._from_sets import Indicator, LInf, SupportFunction
+    from ._huber import Huber
+    from ._nonconvex import L0, MCP, SCAD
+    from ._norms import L1, ElasticNet, GroupLasso, Ridge
+    from ._nuclear_norm import NuclearNorm
+    from ._sorted_l1 import SortedL1
+    from ._total_variation import TotalVariation
+    from ._wrappers import NonNegative, Orthogonal, Product, Scaled, Shifted
 
 __all__ = [
     "L0",
@@ -46,7 +49,20 @@ __all__ = [
     "TotalVariation",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+#: the modules in which these names stand; made by tests/house/late.py
+_LATE = {
+    "._barriers": "Entropy LogBarrier",
+    "._base": "Custom Penalty",
+    "._constrained": "Constrained",
+    "._from_sets": "Indicator LInf SupportFunction",
+    "._huber": "Huber",
+    "._nonconvex": "L0 MCP SCAD",
+    "._norms": "L1 ElasticNet GroupLasso Ridge",
+    "._nuclear_norm": "NuclearNorm",
+    "._sorted_l1": "SortedL1",
+    "._total_variation": "TotalVariation",
+    "._wrappers": "NonNegative Orthogonal Product Scaled Shifted",
+}
 
-    def __getattr__(name):
-        raise _missing_name(__name__, name)
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+    __getattr__, __dir__ = _late(__name__, _LATE, __all__, _missing_name)

@@ -17,8 +17,8 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..differentiation import Implicit, OneStep, Unrolled
 from ..protocols import AnySolver
-from ..solve import solve
 from ..solvers import Solver
+from ..solving import solve
 from ._registry import Case, cases
 
 #: transformations of the battery

@@ -15,8 +15,8 @@ from ..differentiation import Differentiation, Implicit, Unrolled
 from ..door import Problem
 from ..explanations import explained
 from ..explanations.arguments import CHECKED
-from ..solve import solve
 from ..solvers import Solver
+from ..solving import solve
 
 
 @dataclass(frozen=True)

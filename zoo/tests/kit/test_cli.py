@@ -195,6 +195,34 @@ def test_a_missed_bar_is_in_the_exit_status_if_asked_for(dini, strict):
     assert found.code == (1 if strict else 0)
 
 
+@pytest.mark.parametrize(
+    ("options", "variable", "kept"),
+    [((), None, 1), ((), "1", 1), ((), "0", 0), (("--compile-anew",), None, 0), (("--save", "p.json"), None, 0)],
+)
+def test_programs_are_kept_but_where_somebody_wants_them_anew(dini, monkeypatch, tmp_path, options, variable, kept):
+    calls = []
+    monkeypatch.setattr("dini.keep_programs", lambda: calls.append(1))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cli.KEEP, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(cli.KEEP, variable)
+    assert dini("run", "parabola-fit", *options).code == 0
+    assert len(calls) == kept
+    if not options:
+        assert dini("run", "curves").code != cli.MISUSED
+        assert len(calls) == 2 * kept
+
+
+def test_a_home_that_cannot_be_written_to_keeps_nobody_from_a_run(dini, monkeypatch):
+    def fail():
+        raise PermissionError("keep_programs: folder '/root/.cache' cannot be written to.")
+
+    monkeypatch.setattr("dini.keep_programs", fail)
+    told = dini("run", "parabola-fit")
+    assert told.code == 0
+    assert "not kept: keep_programs: folder" in told.err
+
+
 def test_run_saves_pictures_and_figures(dini, tmp_path):
     picture, figures, folder = tmp_path / "a.png", tmp_path / "a.json", tmp_path / "folder"
     assert str(picture) in dini("run", "parabola-fit", "--save", str(picture)).out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 import traceback
@@ -27,7 +28,13 @@ Experiments that show the claims of published methods, built on dini.
   dini run all [OPTIONS]    run all of them, or those of a field: `dini run FIELD`
   dini new NAME FIELD       lay out a new system that passes the tests
   dini pages                make the README's table from the results that are there
+
+Compiled programs are kept for the next run (`dini.keep_programs`), but not with --save: saved times are those of a
+first run. `dini run NAME --compile-anew`, or DINI_KEEP_PROGRAMS=0 for all runs, keeps none.
 """
+
+#: an environment variable: of these values, no programs are kept
+KEEP, NO = "DINI_KEEP_PROGRAMS", ("0", "false", "no", "off")
 
 #: The exit status of a program that was asked for what it cannot do, that missed a bar, that was interrupted.
 MISUSED, MISSED, INTERRUPTED = 2, 1, 130
@@ -49,6 +56,8 @@ class HowToRun:
     """Go on where an interrupted run of the same settings stopped."""
     strict: bool = False
     """End with status 1 if a bar is missed."""
+    compile_anew: bool = False
+    """Compile all programs anew, and keep none for the next run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -147,6 +156,18 @@ def _run(given: Sequence[str]) -> int:
     return _run_many(groups[name], how)
 
 
+def _keep_programs(how: HowToRun) -> None:
+    """Keep compiled programs for the next run, but not where figures are saved: their times are a first run's."""
+    if how.compile_anew or how.save is not None or os.environ.get(KEEP, "").lower() in NO:
+        return
+    import dini
+
+    try:
+        dini.keep_programs()
+    except OSError as error:  # a home that cannot be written to keeps nobody from an experiment
+        print(f"Compiled programs are not kept: {error}", file=sys.stderr)
+
+
 def _run_one(entry: registry.Entry, given: Sequence[str]) -> int:
     experiment = entry.load()
     cls = experiment.settings
@@ -161,6 +182,7 @@ def _run_one(entry: registry.Entry, given: Sequence[str]) -> int:
     if asked.how.save is not None:
         check_target(asked.how.save)
     console = Console()
+    _keep_programs(asked.how)
     command = f"dini run {entry.name} {' '.join(given)}".strip()
     try:
         missed = show(entry, experiment, asked.settings, asked.how, console)
@@ -178,6 +200,7 @@ def _run_many(entries: Sequence[registry.Entry], how: HowToRun) -> int:
     if how.save is not None:
         check_target(how.save)
     console = Console()
+    _keep_programs(how)
     summary = Table("name", "bars met", "missed", "not measured", "time", title="All runs", title_style="bold")
     missed = failed = 0
     for entry in entries:

@@ -29,9 +29,9 @@ from .problems import (
 from .problems._recovered import recovered
 from .protocols import AnyProblem
 from .solution import Solution
-from .solve import solve
 from .solvers import Solver
 from .solvers.judge._judged import judged
+from .solving import solve
 from .status import OnFailure
 from .trees import Tree, require_same
 
