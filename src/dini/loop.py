@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import claims, residual_claims, trees
+from . import claims, trees
 from .problems import FixedPoint
 from .protocols import AnyProblem, AnySolver, Tolerant
 from .status import Status
 from .trees import Tree
+from .verification import _residuals
 
 #: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, an
 #: estimate: what is further above is no solution
@@ -202,7 +203,7 @@ def _examined(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, arg
     """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
     rtol = tolerances(solver, end.x)[0]
     seen = claims.status(problem, solver, rtol, x, end, args)
-    return end._replace(status=residual_claims.status(problem, solver, rtol, x, end.x, seen, args))
+    return end._replace(status=_residuals.status(problem, solver, rtol, x, end.x, seen, args))
 
 
 def _left_behind(problem: AnyProblem, solver: AnySolver, end: Outcome) -> Any:

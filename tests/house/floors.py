@@ -33,7 +33,7 @@ FLOORS = [
     (("conditions",), "optimality mappings, a few lines of mathematics each"),
     (("problems", "solution"), "a function, its parts, its condition; what comes back"),
     (("claims",), "what a claim to have found a minimum must stand"),
-    (("residual_claims",), "the same of residuals: a step of Gauss and Newton"),
+    (("verification",), "the same of residuals: a point that a step of Gauss and Newton shows to be lower"),
     (("loop", "monitors"), "the one loop that drives all solvers, and watching it from outside"),
     (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),

@@ -13,11 +13,11 @@ from ...linear._small import SMALL, product
 from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
 from ...protocols import AnyProblem, Residuals
-from ...residual_claims import NEARLY_NOTHING, PROMISE
 from ...sets._boxes import has_bounds
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
+from ...verification._residuals import NEARLY_NOTHING, PROMISE
 from .._base import Solver, infinity, running
 from ..shared._residual_model import ALGEBRA, Model, Point, Space
 from ..shared._structured_secant import Secant

@@ -1,4 +1,4 @@
-r"""What a claim to have solved a least-squares problem must stand, whatever the solver: a step of Gauss and Newton.
+r"""Whether a point is a solution of a least-squares problem, whatever the solver: a step of Gauss and Newton.
 
 From a point ``x`` with the residuals ``r`` and their Jacobian ``J`` it promises the decrease
 
@@ -6,6 +6,15 @@ From a point ``x`` with the residuals ``r`` and their Jacobian ``J`` it promises
 
 whatever the units of unknowns and residuals are. The gradient, :math:`J^\top r`, can be small beside everything that a
 method of gradients sees, and this be nearly all of the value: in the valley of Meyer's problem, say.
+
+A promise is no proof: of residuals that vanish it is all that is left of the value, however right the point is. A point
+is refused where two things hold. The step ``p`` is longer than the tolerance, in units :math:`c_i`, the norms of the
+Jacobian's columns, in which it does not matter how unknowns are measured,
+
+.. math:: \max_i c_i |p_i| > 10\, \text{rtol} \max\bigl(\|c \circ x\|, \epsilon^{1/4} \|c \circ x_0\|\bigr),
+
+with the start :math:`x_0`. And a point on its way, :math:`x + 4^{-k} p`, is lower by a share of ``rtol`` and by more
+than the rounding of the value, where residuals are known to :math:`\epsilon \|c \circ x\|`.
 """
 
 from __future__ import annotations
@@ -16,19 +25,25 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from . import trees
-from .claims import linearized
-from .linear._materialize import images
-from .linear._small import positive_definite_solver
-from .problems import LeastSquares, Minimize
-from .protocols import AnyProblem, AnySolver
-from .sets._boxes import bounds_of, has_bounds
-from .status import Status
-from .trees import Tree
-from .trees.products import dot, summed
+from .. import trees
+from ..claims import linearized
+from ..linear._materialize import images
+from ..linear._small import positive_definite_solver
+from ..problems import LeastSquares, Minimize
+from ..protocols import AnyProblem, AnySolver
+from ..sets._boxes import bounds_of, has_bounds
+from ..status import Status
+from ..trees import Tree
+from ..trees.products import dot, summed
 
 #: units of rounding that a step may promise from a point that is a solution, and from one where steps fail
 NEARLY_NOTHING, PROMISE = 5, 10
+#: a step is longer than the tolerance where it is so many times as long
+TOLERANCES = 10
+#: the residuals of two points differ by so many units of rounding without a meaning
+BLUR = 3
+#: shares of the step at which the value is asked for
+SHARES = tuple(0.25**k for k in range(6))
 #: unknowns of so many numbers are looked at with a matrix
 FEW = 64
 
@@ -57,10 +72,10 @@ def promised_beyond(u: Tree, start: Any, promised: Any, norms: Any, value: Any, 
 def status(
     problem: AnyProblem, solver: AnySolver, rtol: Any, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]
 ) -> Any:
-    """Return the status of an end at ``x``: ``NO_MINIMUM`` in place of a claim from where a step promises more.
+    """Return the status of an end at ``x``: ``NO_MINIMUM`` in place of a claim where a step leads to a lower point.
 
-    Solvers of residuals ask the same at every claim on their way. Of sums of a robust loss, of sets that are not
-    bounds, of many unknowns, and of residuals without forward mode or with a loop of unknown length nothing is seen.
+    Of sums of a robust loss, of sets that are not bounds, of many unknowns, and of residuals without forward mode or
+    with a loop of unknown length nothing is seen.
     """
     if not isinstance(problem, LeastSquares) or Minimize not in solver.solves:
         return claimed
@@ -78,22 +93,47 @@ def status(
     if linearized(residuals, u) is None:
         return claimed
 
-    def left() -> Any:
+    def refused() -> Any:
         r, push = jax.linearize(residuals, u)
         columns = images(push, u)
         gradient = dot(columns, r)
+        bounds = None
         if bounded:  # what a bound stops promises nothing
-            low, high = (ravel_pytree(bound)[0] for bound in bounds_of(problem.constraint, x))
+            low, high = bounds = tuple(ravel_pytree(bound)[0] for bound in bounds_of(problem.constraint, x))
             columns = jnp.where((((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0)))[:, None], 0, columns)
         norms = jnp.sqrt(jnp.sum(columns**2, axis=1))
         columns = columns / jnp.where(norms > 0, norms, 1)[:, None]
         # directions of which the Jacobian knows nothing stay where they are
         shift = (u.size + 1) * jnp.finfo(u.dtype).eps * jnp.eye(u.size, dtype=u.dtype)
         slope = dot(columns, r)
-        step = positive_definite_solver(dot(columns, columns.T) + shift)(slope)
-        first = problem.value(start, *args).astype(u.dtype)
-        return promised_beyond(u, first, 0.5 * dot(slope, step), norms, 0.5 * summed(r**2), rtol)
+        step = -positive_definite_solver(dot(columns, columns.T) + shift)(slope)
+        value = lambda v: problem.value(unravel(v), *args).astype(u.dtype)
+        first, here = problem.value(start, *args).astype(u.dtype), 0.5 * summed(r**2)
+        units = promised_beyond(u, first, -0.5 * dot(slope, step), norms, here, rtol)
+        move = jnp.where(norms > 0, step / jnp.where(norms > 0, norms, 1), 0)
+        far = jnp.max(jnp.abs(step), initial=0) > TOLERANCES * rtol * _size(u, ravel_pytree(start)[0], norms)
+        return ~(units <= PROMISE) & far & _is_lower(value, u, move, bounds, here, norms, rtol)
 
     asks = (claimed == Status.CONVERGED) & trees.all_finite(x) & (jnp.asarray(rtol) > 0)
-    more = ~(jax.lax.cond(asks, left, lambda: jnp.zeros((), u.dtype)) <= PROMISE)
-    return jnp.where(asks & more, Status.NO_MINIMUM, claimed).astype(jnp.int32)
+    no = jax.lax.cond(asks, refused, lambda: jnp.zeros((), bool))
+    return jnp.where(no, Status.NO_MINIMUM, claimed).astype(jnp.int32)
+
+
+def _size(u: Any, start: Any, norms: Any) -> Any:
+    """Return the size of a point in units of the columns' norms; of one that is zero, a share of the start's."""
+    length = lambda v: jnp.sqrt(summed((norms * v) ** 2))
+    return jnp.maximum(length(u), jnp.finfo(u.dtype).eps ** 0.25 * length(start))
+
+
+def _is_lower(value: Any, u: Any, move: Any, bounds: Any, here: Any, norms: Any, rtol: Any) -> Any:
+    """Return whether a point on the way of a step is lower by more than the tolerance and the value's rounding."""
+    shares = jnp.asarray(SHARES, u.dtype)
+
+    def at(share: Any) -> Any:
+        point = u + share * move
+        return value(point if bounds is None else jnp.clip(point, *bounds))
+
+    unit = BLUR * jnp.finfo(u.dtype).eps * jnp.sqrt(summed((norms * u) ** 2))
+    nothing = rtol * here + unit * (jnp.sqrt(2 * here) + 0.5 * unit)
+    # what is no number is not lower, and hides no other
+    return jnp.any(here - jax.lax.map(at, shares) > nothing)

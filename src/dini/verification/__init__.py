@@ -1,0 +1,1 @@
+"""What a result is held against once it is found."""
