@@ -78,3 +78,46 @@ def test_a_bound_stops_a_step():
     fun = lambda x: jnp.stack([x[0] - 2, x[1] - 0.5])
     assert verdict(fun, [0.5, 0.5], [1.0, 0.5], constraint=bounds) == Status.CONVERGED
     assert verdict(fun, [0.5, 0.5], [1.0, 0.6], constraint=bounds) == Status.NO_MINIMUM
+
+
+#: residuals of one unknown that level off, which have no minimum
+LEVEL = [
+    lambda x: jnp.exp(-x) + 1,
+    lambda x: 1 + 1 / x,
+    lambda x: x / jnp.sqrt(1 + x * x) - 2,
+    lambda x: 1 / x,
+]
+#: residuals with a minimum far away, sharp or flat behind it
+FAR = [
+    lambda x: x / 1e6 - 1,
+    lambda x: jnp.exp(1e-5 * x) - 1e-5 * x - 2,
+    lambda x: jnp.maximum(1 - x / 1e6, 0.0) ** 3,
+    lambda x: jnp.arctan(x / 1e6) - 0.5,
+    lambda x: jnp.log(x) - 14,
+]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_an_infimum_at_infinity_is_no_minimum(dtype):
+    """Of points that are far away those have not converged where the residuals level off."""
+
+    def run(which, start, point):
+        def fun(x):
+            return jnp.stack([jax.lax.switch(which, [*LEVEL, *FAR], x[0]), x[1] - 1])
+
+        problem, solver = dini.LeastSquares(fun), dini.GaussNewton()
+        at = lambda v: jnp.stack([v, jnp.ones_like(v)])
+        return _residuals.status(problem, solver, 1e-8, at(start), at(point), jnp.asarray(Status.CONVERGED), ())
+
+    ends = [1e10] * len(LEVEL) + [1e6, 114619.322, 1e6, 1e6 * np.tan(0.5), np.exp(14.0)]
+    starts = jnp.ones(len(ends), dtype)
+    status = jax.jit(jax.vmap(run))(jnp.arange(len(ends)), starts, jnp.asarray(ends, dtype))
+    np.testing.assert_array_equal(status, [Status.DIVERGED] * len(LEVEL) + [Status.CONVERGED] * len(FAR))
+
+
+@pytest.mark.parametrize("solver", [dini.GaussNewton(), dini.LevenbergMarquardt()], ids=lambda solver: solver.name)
+def test_residuals_that_level_off_do_not_converge(solver):
+    starts = jnp.array([0.5, 3.0, 30.0])
+    for fun in (LEVEL[0], LEVEL[2]):
+        run = lambda x, fun=fun: dini.least_squares(fun, x, solver=solver, on_failure="ignore").status
+        assert jnp.all(jax.vmap(run)(starts) != Status.CONVERGED)

@@ -15,6 +15,14 @@ Jacobian's columns, in which it does not matter how unknowns are measured,
 
 with the start :math:`x_0`. And a point on its way, :math:`x + 4^{-k} p`, is lower by a share of ``rtol`` and by more
 than the rounding of the value, where residuals are known to :math:`\epsilon \|c \circ x\|`.
+
+**No minimum.** Residuals that level off have a gradient that vanishes, at no minimum. Let ``v`` be the way from the
+start of the unknowns that have grown a hundredfold. The sum of squares has no minimum there if it falls along this way
+as a whole, to :math:`\epsilon^{5/8}` of that not in its last quarter, and up to rounding
+
+.. math:: f(x + 2^k v) \le f(x), \qquad k = 0, \dots, 23 .
+
+A minimum that is far away has a quarter of the way that leads down to it, or a rise behind it.
 """
 
 from __future__ import annotations
@@ -44,6 +52,12 @@ TOLERANCES = 10
 BLUR = 3
 #: shares of the step at which the value is asked for
 SHARES = tuple(0.25**k for k in range(6))
+#: unknowns have grown where they are so many times as large as at the start
+GROWN = 100
+#: doublings of a way on which a function that has no minimum does not rise; values differ by so many units of rounding
+DOUBLINGS, ROUNDING = 24, 32
+#: the power of rounding that is the share of a gain that counts as nothing
+NOTHING = 0.625
 #: unknowns of so many numbers are looked at with a matrix
 FEW = 64
 
@@ -72,15 +86,21 @@ def promised_beyond(u: Tree, start: Any, promised: Any, norms: Any, value: Any, 
 def status(
     problem: AnyProblem, solver: AnySolver, rtol: Any, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]
 ) -> Any:
-    """Return the status of an end at ``x``: ``NO_MINIMUM`` in place of a claim where a step leads to a lower point.
+    """Return the status of an end at ``x``.
 
-    Of sums of a robust loss, of sets that are not bounds, of many unknowns, and of residuals without forward mode or
-    with a loop of unknown length nothing is seen.
+    In place of ``CONVERGED`` it is ``DIVERGED`` where the residuals level off without a minimum, and ``NO_MINIMUM``
+    where a step leads to a lower point. The second is for solvers that see no residuals; the others see it on their
+    way. Of sums of a robust loss, of sets that are not bounds, of many unknowns, and of residuals without forward mode
+    or with a loop of unknown length a step shows nothing.
     """
-    if not isinstance(problem, LeastSquares) or Minimize not in solver.solves:
+    if not isinstance(problem, LeastSquares):
         return claimed
     flat, unravel = ravel_pytree(x)
     bounded = problem.constraint is not None
+    if jnp.isrealobj(flat) and not bounded:
+        claimed = _with_a_minimum(problem, start, x, claimed, args)
+    if Minimize not in solver.solves:
+        return claimed
     if problem.loss is not None or flat.size > FEW or not jnp.isrealobj(flat):
         return claimed
     if bounded and not has_bounds(problem.constraint):
@@ -117,6 +137,33 @@ def status(
     asks = (claimed == Status.CONVERGED) & trees.all_finite(x) & (jnp.asarray(rtol) > 0)
     no = jax.lax.cond(asks, refused, lambda: jnp.zeros((), bool))
     return jnp.where(no, Status.NO_MINIMUM, claimed).astype(jnp.int32)
+
+
+def _with_a_minimum(problem: AnyProblem, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]) -> Any:
+    """Return the status of an end, ``DIVERGED`` where the way that has led there leads on and on without a rise."""
+    flat, unravel = ravel_pytree(x)
+    u, before, args = jax.lax.stop_gradient((flat, ravel_pytree(start)[0], args))
+    eps = jnp.finfo(u.dtype).eps
+    size = jnp.where(before != 0, jnp.abs(before), trees.max_abs(before))
+    grown = (size > 0) & (jnp.abs(u) > GROWN * size)
+    way = jnp.where(grown, u - before, 0)
+
+    def look(now: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+        k, goes, here, whole = now
+        share = jnp.where(k == 0, 0, jnp.where(k == 2, -0.25, 2.0 ** (k - 3))).astype(u.dtype)
+        point = jnp.where((k == 1) & grown, before, u + jnp.where(k == 1, 0, share) * way)
+        f = problem.value(unravel(point), *args).astype(u.dtype)
+        here, whole = jnp.where(k == 0, f, here), jnp.where(k == 1, f, whole)
+        beside = jnp.maximum(jnp.abs(f), jnp.abs(here))
+        nothing = jnp.where(k == 2, eps**NOTHING * (whole - here), ROUNDING * eps * beside)
+        rises = ~(f - here <= nothing)  # so does what is no number
+        return k + 1, goes & ((k == 0) | (rises == (k == 1))), here, whole
+
+    asks = (claimed == Status.CONVERGED) & jnp.any(grown) & jnp.all(jnp.isfinite(u))
+    none = jnp.zeros((), u.dtype)
+    begin = jnp.zeros((), jnp.int32), asks, none, none
+    _, unbounded, _, _ = jax.lax.while_loop(lambda now: now[1] & (now[0] < DOUBLINGS + 3), look, begin)
+    return jnp.where(unbounded, Status.DIVERGED, claimed).astype(jnp.int32)
 
 
 def _size(u: Any, start: Any, norms: Any) -> Any:
