@@ -41,9 +41,10 @@ class LevenbergMarquardt(ResidualSolver):
         (J^\top J + \mu D^2)\,a &= -\tfrac12 J^\top r''(p, p) \qquad (4)
         \end{aligned}
 
-    A step ``p`` solves (1), where ``D`` holds the norms of the Jacobian's columns, or 0.95 of its last value where that
-    is more; (2) and (3) are the two strategies for :math:`\mu`, (4) is the geodesic acceleration. Each trial is one
-    step. The error is :math:`\|J^\top r\|_2`; with bounds that of the projected gradient
+    A step ``p`` solves (1), where ``D`` holds the norms of the Jacobian's columns, or 0.95 of their last value where
+    that is more; those within a factor of ten of their geometric mean are replaced by it. (2) and (3) are the two
+    strategies for :math:`\mu`, (4) is the geodesic acceleration, which is added to ``p``. Each trial is one step. The
+    error is :math:`\|J^\top r\|_2`; with bounds that of the projected gradient
     :math:`x - \mathrm{proj}(x - J^\top r)`; of a root :math:`\|F\|_2`.
 
     With bounds, unknowns that lie on one and would leave are held, and the step of the others is clipped.
@@ -63,12 +64,14 @@ class LevenbergMarquardt(ResidualSolver):
         the condition number; ``"cg"``, conjugate gradients on the normal equations with products alone. Default,
         ``"auto"``: Cholesky up to 2048 unknowns, then conjugate gradients.
     hessian
-        ``"secant"``: an estimate of the second-order part :math:`\sum_i r_i \nabla^2 r_i`, learned from the change of
-        the Jacobian (NL2SOL), is added to :math:`J^\top J` wherever it predicts better, so that problems with large
-        residuals take few steps too; with Cholesky only. ``"gauss-newton"``: never.
+        ``"secant"``: what the last steps show of the residuals' second order is used, with Cholesky only. An estimate
+        of :math:`\sum_i r_i \nabla^2 r_i`, learned from the change of the Jacobian (NL2SOL), is added to
+        :math:`J^\top J` wherever it predicts better, so that problems with large residuals take few steps too; and
+        :math:`r''(p, p)` in (4) is that along the last step, :math:`2 (r(x + s) - r(x) - J s)`, as far as ``p`` is
+        parallel to it (not with a robust loss), so that narrow curved valleys do as well. ``"gauss-newton"``: neither.
     geodesic
-        Whether to add the geodesic acceleration ``a``, the second-order correction along the step. It costs two
-        evaluations of the residuals' derivatives a step and helps in narrow curved valleys.
+        Whether :math:`r''(p, p)` is evaluated, for twice the derivatives of the residuals a step and fewer steps in
+        curved valleys.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
