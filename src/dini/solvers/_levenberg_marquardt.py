@@ -155,10 +155,13 @@ class LevenbergMarquardt(ResidualSolver):
         else:
             step, solve, control = _in_region(control, model, u, first)
         move = model.inverse_scale * step
-        if not self.geodesic and learned is None:
-            return move, move, control
         # r''(p, p), times the transposed Jacobian
-        bend = space.bend(u, move) if self.geodesic else learned.bend_along(move, model.scale)
+        if self.geodesic:
+            bend = space.bend(u, move)
+        elif learned is not None:
+            bend = learned.bend_along(move, model.scale)
+        else:
+            return move, move, control
         # (4): a = correction
         correction = -0.5 * model.inverse_scale * solve(model.masked(bend) * model.inverse_scale)
         # where the correction is large, the second-order model of the path is not to be trusted

@@ -139,7 +139,7 @@ def status(
     return jnp.where(no, Status.NO_MINIMUM, claimed).astype(jnp.int32)
 
 
-def _with_a_minimum(problem: AnyProblem, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]) -> Any:
+def _with_a_minimum(problem: LeastSquares, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]) -> Any:
     """Return the status of an end, ``DIVERGED`` where the way that has led there leads on and on without a rise."""
     flat, unravel = ravel_pytree(x)
     u, before, args = jax.lax.stop_gradient((flat, ravel_pytree(start)[0], args))

@@ -237,7 +237,7 @@ class ResidualSolver(Solver):
             raw, step, move, control = plain(None)
             return raw, step, move, control, model.curvature(step), None
         full = model.with_hessian(secant.matrix)
-        raw, step, move, after = jax.lax.cond(secant.used, lambda _: proposed(full), plain, None)
+        raw, step, move, after = proposed(model.with_hessian(jnp.where(secant.used, secant.matrix, 0)))
         # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
         convex = jnp.isfinite(dot(move, move)) & (full.curvature(step) > 0) & (full.decrease(step) > 0)
         used = secant.used & convex
