@@ -16,7 +16,7 @@ from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
 from .door import Problem, as_solver, explain
-from .loop import Outcome, begin, conclude, proceed
+from .loop import Outcome, Round, begin, conclude, first_round, proceed, verified, verifier
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
 from .solution import Solution
@@ -207,59 +207,68 @@ def _work(operands: Any, solver: AnySolver, flags: tuple[bool, ...], width: int,
         taken = [leaf[index] if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
         return jax.tree.unflatten(structure, taken)
 
-    def start(given: Any) -> Outcome:
+    def start(given: Any) -> Round:
         problem, x, args = given
         problem = problem.closed(x, *args)
         solver.check(problem, x)
-        return begin(problem, solver, x, args)
+        return first_round(begin(problem, solver, x, args))
 
-    def step(given: Any, now: Outcome) -> Outcome:
+    def step(given: Any, now: Round) -> Round:
         problem, x, args = given
-        return proceed(problem.closed(x, *args), solver, now, args)
+        share = now.share if solver.scales_unknowns else None
+        return now._replace(now=proceed(problem.closed(x, *args), solver, now.now, args, share=share))
 
-    def finish(given: Any, end: Outcome) -> Outcome:
+    def look(given: Any, now: Round) -> Round:
         problem, x, args = given
-        return conclude(problem.closed(x, *args), solver, x, end, args)._replace(state=())
+        problem = problem.closed(x, *args)
+        return verified(problem, solver, verifier(problem, solver, x, args), now, args)
+
+    def finish(given: Any, end: Round) -> Outcome:
+        problem, x, args = given
+        return conclude(problem.closed(x, *args), solver, x, end.now, args)._replace(state=())
 
     started, stepped = jax.vmap(start, in_axes=(axes,)), jax.vmap(step, in_axes=(axes, 0))
-    finished = jax.vmap(finish, in_axes=(axes, 0))
+    looked, finished = (jax.vmap(each, in_axes=(axes, 0)) for each in (look, finish))
     some = pick(jnp.zeros(width, jnp.int32))
     empty = lambda shape: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     at = empty(jax.eval_shape(started, some))
     kept = jax.eval_shape(finished, some, at)
     results = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), kept)
     idle = jnp.full(width, count, jnp.int32)
-    nobody = at._replace(status=jnp.full_like(at.status, Status.CONVERGED))
+    nobody = at._replace(now=at.now._replace(status=jnp.full_like(at.now.status, Status.CONVERGED)))
     pool = _Pool(idle, nobody, jnp.zeros((), jnp.int32), results)
 
     def select(which: jax.Array, a: Any, b: Any) -> Any:
         return jax.tree.map(lambda u, v: jnp.where(which.reshape(-1, *[1] * (u.ndim - 1)), u, v), a, b)
 
     def refill(pool: _Pool) -> _Pool:
-        stopped = pool.at.status != Status.RUNNING
-        ended = finished(pick(jnp.minimum(pool.lane, count - 1)), pool.at)
+        given = pick(jnp.minimum(pool.lane, count - 1))
+        seen = select(pool.at.now.status != Status.RUNNING, looked(given, pool.at), pool.at)
+        # a result that is refused goes on
+        stopped = (seen.now.status != Status.RUNNING) | (pool.lane == count)
+        ended = finished(given, seen)
         place = jnp.where(stopped, pool.lane, count)
         results = jax.tree.map(lambda all, one: all.at[place].set(one, mode="drop"), pool.results, ended)
         turn = pool.next + jnp.cumsum(stopped, dtype=jnp.int32) - 1
         lane = jnp.where(stopped, jnp.minimum(turn, count), pool.lane)
         fresh = started(pick(jnp.minimum(lane, count - 1)))
-        at = select(stopped, fresh, pool.at)
-        status = jnp.where(lane < count, at.status, Status.CONVERGED).astype(jnp.int32)
+        at = select(stopped, fresh, seen)
+        status = jnp.where(lane < count, at.now.status, Status.CONVERGED).astype(jnp.int32)
         taken = jnp.minimum(pool.next + jnp.sum(stopped, dtype=jnp.int32), count)
-        return _Pool(lane, at._replace(status=status), taken, results)
+        return _Pool(lane, at._replace(now=at.now._replace(status=status)), taken, results)
 
     def advance(pool: _Pool) -> _Pool:
         given = pick(jnp.minimum(pool.lane, count - 1))
 
-        def body(carry: tuple[Any, Outcome]) -> tuple[Any, Outcome]:
+        def body(carry: tuple[Any, Round]) -> tuple[Any, Round]:
             done, at = carry
-            return done + 1, select(at.status == Status.RUNNING, stepped(given, at), at)
+            return done + 1, select(at.now.status == Status.RUNNING, stepped(given, at), at)
 
-        going = lambda carry: (carry[0] < chunk) & jnp.any(carry[1].status == Status.RUNNING)
+        going = lambda carry: (carry[0] < chunk) & jnp.any(carry[1].now.status == Status.RUNNING)
         return pool._replace(at=jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), pool.at))[1])
 
     def body(pool: _Pool) -> _Pool:
-        stopped = pool.at.status != Status.RUNNING
+        stopped = pool.at.now.status != Status.RUNNING
         change = jnp.any(stopped & ((pool.lane < count) | (pool.next < count)))
         return advance(jax.lax.cond(change, refill, lambda same: same, pool))
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import residual_claims, trees
+from . import trees
 from .problems import FixedPoint, Minimize
 from .protocols import AnyProblem, AnySolver, Tolerant
 from .status import Status
 from .trees import Tree
+from .verification import _residuals
 from .verification._minimum import Finding, examiner
 
 #: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, an
@@ -214,7 +215,7 @@ def conclude(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, args
     end = end._replace(value=_left_behind(problem, solver, end)) if monotone else _settle(end)
     end = _believed(problem, solver, end, args)
     rtol = tolerances(solver, end.x)[0]
-    return end._replace(status=residual_claims.status(problem, solver, rtol, x, end.x, end.status, args))
+    return end._replace(status=_residuals.status(problem, solver, rtol, x, end.x, end.status, args))
 
 
 class Round(NamedTuple):
@@ -238,6 +239,12 @@ def first_round(start: Outcome, *, fresh: bool = False) -> Round:
     flag = lambda value: jnp.full(start.status.shape, value)
     none = jnp.zeros_like(start.steps)
     return Round(start, flag(fresh), flag(False), none + CHECK, none, jnp.ones_like(start.error))
+
+
+def skipped(now: Round, skip: Any) -> Round:
+    """Return the rounds where nothing is to be done where ``skip`` holds."""
+    status = jnp.where(skip, Status.CONVERGED, now.now.status).astype(jnp.int32)
+    return now._replace(now=now.now._replace(status=status), done=now.done | skip)
 
 
 def verified(
@@ -313,12 +320,14 @@ def _believed(problem: Any, solver: AnySolver, end: Outcome, args: tuple[Tree, .
     return end._replace(status=status, tol=allowed(solver, end.x, end.state) if end.tol is None else end.tol)
 
 
-def iterate(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
-    """Run the solver until its stopping test is met or it fails.
+def iterate(
+    problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any = None, skip: Any = None
+) -> Outcome:
+    """Run the solver until its stopping test is met and the result is verified, or it fails.
 
     A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
     whose steps may make the point worse returns the best one when it fails. A solver for a fixed number of steps
-    (:class:`dini.solvers.shared._resumed.Counted`) takes these.
+    (:class:`dini.solvers.shared._resumed.Counted`) takes these. Where ``skip`` holds nothing is done.
     """
     if solver.steps_to_take is not None:
         return _take(problem, solver, x, args, monitor)
@@ -337,10 +346,11 @@ def iterate(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, .
         failed = (end.status != Status.RUNNING) & (end.status != Status.CONVERGED)
         return now._replace(now=end, done=now.done | failed)
 
-    if examine is None:
-        return conclude(problem, solver, x, body(first_round(start)).now, args)
-    end = jax.lax.while_loop(lambda now: ~now.done, body, first_round(start, fresh=scaled)).now
-    return conclude(problem, solver, x, end, args)
+    rounds = first_round(start, fresh=scaled)
+    rounds = rounds if skip is None else skipped(rounds, skip)
+    # where nothing can be examined, one round is all
+    end = body(rounds) if examine is None else jax.lax.while_loop(lambda now: ~now.done, body, rounds)
+    return conclude(problem, solver, x, end.now, args)
 
 
 def _blank(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:

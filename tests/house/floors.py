@@ -35,7 +35,6 @@ FLOORS = [
     (("problems", "solution"), "a function, its parts, its condition; what comes back"),
     (("scaling",), "the scale of each unknown, estimated once, when a solve starts"),
     (("verification",), "what a result must pass before a solve reports it as converged"),
-    (("residual_claims",), "the same of residuals: a step of Gauss and Newton"),
     (("loop", "monitors"), "the one loop that drives all solvers, and watching it from outside"),
     (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),

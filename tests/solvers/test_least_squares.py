@@ -195,12 +195,12 @@ def test_after_a_failure_the_next_step_is_half_as_long():
 def test_large_residuals_take_few_steps():
     start = jnp.array([25.0, 5.0, -5.0, -1.0])
     solution = dini.least_squares(brown_dennis, start, solver=LevenbergMarquardt())
-    assert solution.stats.steps < 60
+    assert solution.stats.steps < 30
     np.testing.assert_allclose(2 * dini.LeastSquares(brown_dennis).value(solution.x), 85822.20162635628, rtol=1e-12)
     slow = dini.least_squares(
         brown_dennis, start, solver=LevenbergMarquardt(hessian="gauss-newton"), on_failure="ignore"
     )
-    assert slow.stats.steps > 4 * solution.stats.steps
+    assert slow.stats.steps > 3 * solution.stats.steps
 
 
 def separable(x, y):

@@ -71,6 +71,18 @@ def test_the_least_is_found_from_the_start_of_the_paper():
     np.testing.assert_allclose(0.5 * np.sum(meyer("raw")(found.x) ** 2), LEAST, rtol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float64, marks=pytest.mark.thorough), jnp.float32])
+def test_the_valley_takes_few_steps(dtype):
+    """From (40, 50, 30), as in JAXopt's own test: its Levenberg-Marquardt takes 137 steps, MINPACK's 179."""
+    fun = meyer("scaled")
+    run = lambda start: dini.least_squares(fun, start, solver=dini.LevenbergMarquardt(), on_failure="ignore")
+    found = jax.jit(jax.vmap(run))(jnp.asarray(STARTS["scaled"], dtype))
+    assert not found.status.any()
+    assert found.stats.steps[0] <= 137
+    values = [0.5 * np.sum(np.asarray(fun(jnp.asarray(x, jnp.float64))) ** 2) for x in np.asarray(found.x)]
+    np.testing.assert_allclose(values, LEAST * 1e-6, rtol=0.025 if dtype == jnp.float32 else 1e-6)
+
+
 @pytest.mark.parametrize("strategy", ["nielsen", pytest.param("trust region", marks=pytest.mark.thorough)])
 def test_geodesic_acceleration_takes_the_valley_in_few_steps(strategy):
     """MINPACK, whose columns are scaled as here, makes 179, 1038 and 123 evaluations."""

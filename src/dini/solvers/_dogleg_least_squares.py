@@ -14,6 +14,7 @@ from ..trees import Tree
 from ._base import solver
 from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
 from .shared._residual_model import Model, Space
+from .shared._structured_secant import Secant
 
 
 @solver
@@ -68,7 +69,10 @@ class DoglegLeastSquares(ResidualSolver):
     def _judged(self, control: Region, accept: Any, ratio: Any, state: State) -> Region:
         return control.accepted_by_bound(ratio, state, control.length < control.radius)[0]
 
-    def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Region]:
+    def _propose(
+        self, control: Region, model: Model, space: Space, u: Tree, first: Any, learned: Secant | None
+    ) -> tuple[Any, Any, Region]:
+        del space, learned
         region = control.first(model, u, first)
         radius = region.radius
         # (1): q_N = newton, g = model.slope

@@ -14,10 +14,10 @@ from ..linear._small import SMALL
 from ..loop import met, tolerances
 from ..problems import FixedPoint, LeastSquares, Root
 from ..protocols import AnyProblem
-from ..residual_claims import NEARLY_NOTHING, PROMISE
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
+from ..verification._residuals import NEARLY_NOTHING, PROMISE
 from ._base import Solver, infinity, running, solver
 from .judge import _newton_steps
 from .judge._margins import DECREASE, SHORT, doubtful_difference, relative_rounding

@@ -15,13 +15,15 @@ from ..trees import Scalar, Tree
 from ._base import solver
 from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
 from .shared._residual_model import Model, Space
+from .shared._structured_secant import Secant
 
 
 class Control(NamedTuple):
-    """The damping, its growth after a failure (Nielsen), the trust region."""
+    """The damping, its growth after a failure and the model's curvature along the last step (Nielsen), the region."""
 
     damping: Scalar
     growth: Any
+    curvature: Any
     region: Region
 
 
@@ -39,9 +41,10 @@ class LevenbergMarquardt(ResidualSolver):
         (J^\top J + \mu D^2)\,a &= -\tfrac12 J^\top r''(p, p) \qquad (4)
         \end{aligned}
 
-    A step ``p`` solves (1), where ``D`` holds the norms of the Jacobian's columns, or 0.95 of its last value where that
-    is more; (2) and (3) are the two strategies for :math:`\mu`, (4) is the geodesic acceleration. Each trial is one
-    step. The error is :math:`\|J^\top r\|_2`; with bounds that of the projected gradient
+    A step ``p`` solves (1), where ``D`` holds the norms of the Jacobian's columns, or 0.95 of their last value where
+    that is more; those within a factor of ten of their geometric mean are replaced by it. (2) and (3) are the two
+    strategies for :math:`\mu`, (4) is the geodesic acceleration, which is added to ``p``. Each trial is one step. The
+    error is :math:`\|J^\top r\|_2`; with bounds that of the projected gradient
     :math:`x - \mathrm{proj}(x - J^\top r)`; of a root :math:`\|F\|_2`.
 
     With bounds, unknowns that lie on one and would leave are held, and the step of the others is clipped.
@@ -61,12 +64,14 @@ class LevenbergMarquardt(ResidualSolver):
         the condition number; ``"cg"``, conjugate gradients on the normal equations with products alone. Default,
         ``"auto"``: Cholesky up to 2048 unknowns, then conjugate gradients.
     hessian
-        ``"secant"``: an estimate of the second-order part :math:`\sum_i r_i \nabla^2 r_i`, learned from the change of
-        the Jacobian (NL2SOL), is added to :math:`J^\top J` wherever it predicts better, so that problems with large
-        residuals take few steps too; with Cholesky only. ``"gauss-newton"``: never.
+        ``"secant"``: what the last steps show of the residuals' second order is used, with Cholesky only. An estimate
+        of :math:`\sum_i r_i \nabla^2 r_i`, learned from the change of the Jacobian (NL2SOL), is added to
+        :math:`J^\top J` wherever it predicts better, so that problems with large residuals take few steps too; and
+        :math:`r''(p, p)` in (4) is that along the last step, :math:`2 (r(x + s) - r(x) - J s)`, as far as ``p`` is
+        parallel to it (not with a robust loss), so that narrow curved valleys do as well. ``"gauss-newton"``: neither.
     geodesic
-        Whether to add the geodesic acceleration ``a``, the second-order correction along the step. It costs two
-        evaluations of the residuals' derivatives a step and helps in narrow curved valleys.
+        Whether :math:`r''(p, p)` is evaluated, for twice the derivatives of the residuals a step and fewer steps in
+        curved valleys.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
@@ -117,7 +122,7 @@ class LevenbergMarquardt(ResidualSolver):
 
     def _start(self, dtype: Any) -> Control:
         zero = jnp.zeros((), dtype)
-        return Control(jnp.asarray(self.damping, dtype) if self._nielsen else zero, zero + 2, Region(zero, zero))
+        return Control(jnp.asarray(self.damping, dtype) if self._nielsen else zero, zero + 2, zero, Region(zero, zero))
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         r"""Return what all tell, :math:`\mu` as ``damping`` and :math:`\nu` as ``growth``."""
@@ -128,45 +133,44 @@ class LevenbergMarquardt(ResidualSolver):
         if self._nielsen:
             # (2): varrho = ratio, nu = growth
             shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
-            grown = control.damping * control.growth
-            if not self.geodesic:  # the last step is the model's own
-                grown = jnp.maximum(grown, _bend(state))
+            # after many successes the damping is so small that doubling it does not shorten a step: as much as the
+            # model's curvature along it halves it
+            grown = jnp.maximum(control.damping * control.growth, control.curvature)
             damping = jnp.where(accept, control.damping * shrink, grown)
             return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
         region, factor = control.region.accepted_by_bound(ratio, state, control.damping == 0)
         # a larger region asks for less damping
         return control._replace(region=region, damping=control.damping / factor)
 
-    def _propose(self, control: Control, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Control]:
+    def _propose(
+        self, control: Control, model: Model, space: Space, u: Tree, first: Any, learned: Secant | None
+    ) -> tuple[Any, Any, Control]:
         if self._nielsen:
             # (1): mu = damping, D p = step
             step, solve = model.step(control.damping)
+            squared = jnp.sum(step**2)
+            curve = -jnp.sum(model.slope * step) / jnp.where(squared > 0, squared, 1) - control.damping
+            curve = jnp.where(jnp.isfinite(curve) & (squared > 0), jnp.maximum(curve, 0), 0)
+            control = control._replace(curvature=jax.lax.stop_gradient(curve))
         else:
             step, solve, control = _in_region(control, model, u, first)
         move = model.inverse_scale * step
+        # r''(p, p), times the transposed Jacobian
         if self.geodesic:
-            bend = model.masked(space.bend(u, move)) * model.inverse_scale
-            # (4): a = correction
-            correction = -0.5 * model.inverse_scale * solve(bend)
-            # where the correction is large, the second-order model of the path is not to be trusted
-            small = jnp.sum((model.scale * correction) ** 2) <= 0.375**2 * jnp.sum((model.scale * move) ** 2)
-            return move, jnp.where(small, move + correction, move), control
-        return move, move, control
+            bend = space.bend(u, move)
+        elif learned is not None:
+            bend = learned.bend_along(move, model.scale)
+        else:
+            return move, move, control
+        # (4): a = correction
+        correction = -0.5 * model.inverse_scale * solve(model.masked(bend) * model.inverse_scale)
+        # where the correction is large, the second-order model of the path is not to be trusted
+        small = jnp.sum((model.scale * correction) ** 2) <= 0.375**2 * jnp.sum((model.scale * move) ** 2)
+        return move, jnp.where(small, move + correction, move), control
 
     def differentiable_step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)
-
-
-def _bend(state: State) -> Any:
-    r"""Return the model's curvature along the last step, in the scaled unknowns.
-
-    After many successes the damping is so small that doubling it does not shorten a step; as much as this halves it.
-    """
-    length = jnp.sum((state.scale * state.move) ** 2)
-    curvature = -2 * (jnp.sum(state.gradient * state.move) + state.predicted)
-    bend = curvature / jnp.where(length > 0, length, 1)
-    return jnp.where(jnp.isfinite(bend) & (length > 0), jnp.maximum(bend, 0), 0)
 
 
 def _in_region(control: Control, model: Model, u: Tree, first: Any) -> tuple[Any, Any, Control]:

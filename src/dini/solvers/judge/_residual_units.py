@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ... import residual_claims
 from ...trees import Scalar, Tree
 from ...trees.products import largest, summed
+from ...verification import _residuals as verification
 from ..shared._residual_model import Space
 from . import _newton_steps
 from ._margins import LONG, NOISE, ROUNDING, relative_rounding
@@ -59,10 +59,10 @@ def _relative(move: Tree, sizes: Any) -> Any:
 
 
 def promised_beyond(space: Space, u: Tree, start: Any, promised: Any, norms: Any, value: Any, rtol: Any) -> Any:
-    """Return what a Gauss-Newton step still promises, see :mod:`dini.residual_claims`."""
+    """Return what a Gauss-Newton step still promises, see `verification/_residuals.py`."""
     if not space.minimum:  # residuals that are to vanish promise all they are
         return jnp.zeros((), space.dtype)
-    return residual_claims.promised_beyond(u, start, promised, norms, value, rtol)
+    return verification.promised_beyond(u, start, promised, norms, value, rtol)
 
 
 def known(

@@ -13,11 +13,11 @@ from ...linear._small import SMALL, product
 from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
 from ...protocols import AnyProblem, Residuals
-from ...residual_claims import NEARLY_NOTHING, PROMISE
 from ...sets._boxes import has_bounds
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
+from ...verification._residuals import NEARLY_NOTHING, PROMISE
 from .._base import Solver, infinity, running
 from ..shared._residual_model import ALGEBRA, Model, Point, Space
 from ..shared._structured_secant import Secant
@@ -30,6 +30,8 @@ from ._units import Units
 FIRST_RADIUS = 100.0
 #: what is kept of the scale of a column at each step that is taken
 _KEPT = 0.95
+#: scales within this factor of their mean are alike
+_LIKE = 10.0
 #: unknowns of up to this many numbers are solved for with a matrix by default
 _DENSE = 2048
 
@@ -127,7 +129,9 @@ class ResidualSolver(Solver):
         """Return the control after a trial."""
         raise NotImplementedError
 
-    def _propose(self, control: Any, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Any]:
+    def _propose(
+        self, control: Any, model: Model, space: Space, u: Tree, first: Any, learned: Secant | None
+    ) -> tuple[Any, Any, Any]:
         """Return the model's step, the move, which may be corrected for what the model misses, and the control."""
         raise NotImplementedError
 
@@ -158,7 +162,7 @@ class ResidualSolver(Solver):
         scale = jax.lax.stop_gradient(_remembered(state.scale, norms, verdict.accept))
         control = jax.lax.stop_gradient(self._judged(state.control, verdict.accept, verdict.ratio, state))
         control = trees.where(first, state.control, control)
-        model = algebra(store, gradient, jnp.where(scale > 0, scale, 1), space.free(u, gradient), space, u)
+        model = algebra(store, gradient, _evened(scale), space.free(u, gradient), space, u)
         secant = None if state.secant is None else _secant(space, state, seen, verdict, store, jacobian)
         raw, step, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
         # a correction takes the step to where the model's decrease is found: to the model it would be a loss
@@ -225,7 +229,7 @@ class ResidualSolver(Solver):
             return move if space.bounds is None else space.clip(u + move) - u
 
         def proposed(by: Model) -> Any:
-            raw, move, after = self._propose(control, by, space, u, first)
+            raw, move, after = self._propose(control, by, space, u, first, None if space.loss is not None else secant)
             return raw, finish(raw), finish(move), after
 
         plain = lambda _: proposed(model)
@@ -233,7 +237,7 @@ class ResidualSolver(Solver):
             raw, step, move, control = plain(None)
             return raw, step, move, control, model.curvature(step), None
         full = model.with_hessian(secant.matrix)
-        raw, step, move, after = jax.lax.cond(secant.used, lambda _: proposed(full), plain, None)
+        raw, step, move, after = proposed(model.with_hessian(jnp.where(secant.used, secant.matrix, 0)))
         # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
         convex = jnp.isfinite(dot(move, move)) & (full.curvature(step) > 0) & (full.decrease(step) > 0)
         used = secant.used & convex
@@ -324,9 +328,17 @@ def _secant(space: Space, state: State, seen: Seen, verdict: Verdict, store: Any
     else:
         wanted = change - product(store, state.move)
     updated = secant.updated(state.move, change, wanted)
-    matrix = jnp.where(verdict.accept & ~first, updated, secant.matrix)
+    accept = verdict.accept & ~first
+    matrix = jnp.where(accept, updated, secant.matrix)
     used = secant.chosen(seen.actual, state.predicted) & ~first
-    return secant._replace(matrix=matrix, jacobian=jacobian, used=used)
+    last = {"jacobian": jacobian, "residuals": jnp.where(verdict.accept, seen.at.residuals, secant.residuals)}
+    # the other end of the step: with the accepted point's Jacobian and residuals these make up the bend
+    other = jnp.where(verdict.accept, secant.residuals, seen.at.residuals)
+    along = jnp.where(verdict.accept, 1, -1) * product(store, state.move)
+    bend = 2 * (product(jacobian, other) - gradient + along)
+    told = ~first & seen.finite
+    bend, moved = jnp.where(told, bend, secant.bend), jnp.where(told, state.move, secant.moved)
+    return secant._replace(matrix=matrix, used=used, bend=bend, moved=moved, **last)
 
 
 def gauss_newton_step(
@@ -351,6 +363,19 @@ def _remembered(scale: Any, norms: Any, accept: Any) -> Any:
     """
     alive = norms > jnp.sqrt(jnp.finfo(norms.dtype).tiny)
     return jnp.maximum(jnp.where(accept & alive, _KEPT * scale, scale), norms)
+
+
+def _evened(scale: Any) -> Any:
+    """Return the scale of a model's unknowns: those within a factor of :data:`_LIKE` of their mean are alike.
+
+    Unknowns of like units are best left as they are: in a curved valley, the norms of the columns change along it, and
+    steps that are short in these are many. The mean is geometric; a column of zeros has it, too.
+    """
+    seen = scale > 0
+    logarithms = jnp.where(seen, jnp.log(jnp.where(seen, scale, 1)), 0)
+    mean = jnp.exp(jnp.sum(logarithms) / jnp.maximum(jnp.sum(seen), 1)).astype(scale.dtype)
+    unlike = seen & ((scale > _LIKE * mean) | (mean > _LIKE * scale))
+    return jnp.where(unlike, scale, mean)
 
 
 class Region(NamedTuple):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from ... import trees
-from ...loop import Outcome, begin, conclude, iterate, proceed
+from ...loop import Outcome, iterate
 from ...problems import LeastSquares, Minimize
 from ...protocols import Composed
 from ...status import Status
@@ -47,11 +46,7 @@ class FirstThen(Solver):
         done = (quick.status == Status.CONVERGED) & lower & (near | alone) & jnp.isfinite(quick.error)
         if alone:  # of one step, what rounding has left is a better start; of a matrix that is not definite, a saddle
             x = trees.where((quick.status == Status.STALLED) & lower, quick.x, x)
-        start = begin(problem, self.then, x, args)
-        start = start._replace(status=jnp.where(done, Status.CONVERGED, start.status).astype(jnp.int32))
-        going = lambda now: now.status == Status.RUNNING
-        end = jax.lax.while_loop(going, lambda now: proceed(problem, self.then, now, args), start)
-        safe = conclude(problem, self.then, x, end, args)
+        safe = iterate(problem, self.then, x, args, skip=done)
         dtype = safe.error.dtype
         pick = lambda ours, theirs: trees.where(done, ours, theirs)
         return Outcome(

@@ -15,9 +15,9 @@ from ...linear._materialize import images
 from ...linear._small import positive_definite_solver, product
 from ...linear._solve import solve_known
 from ...problems import LeastSquares
-from ...residual_claims import FEW
 from ...trees import Scalar, Tree
 from ...trees.products import dot
+from ...verification._residuals import FEW
 from ._box import box_of, projected_gradient
 
 

@@ -1,9 +1,10 @@
-"""The second-order part of a least-squares Hessian, learned from gradients as in NL2SOL."""
+"""The second order of residuals, learned from the steps: that of the Hessian, as in NL2SOL, and that of a path."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ... import trees
@@ -11,22 +12,40 @@ from ...trees.products import dot
 
 
 class Secant(NamedTuple):
-    r"""An estimate ``S`` of :math:`\sum_i r_i \nabla^2 r_i`.
+    r"""An estimate ``S`` of :math:`\sum_i r_i \nabla^2 r_i`, and what the last step shows of the residuals' path.
 
-    ``used`` tells whether the last step was made with it, ``other`` what the model that was not used predicted.
-    ``jacobian`` is the last one, transposed.
+    ``used`` tells whether the last step was made with ``S``, ``other`` what the model that was not used predicted.
+    ``jacobian``, transposed, and ``residuals`` are those of the accepted point. ``bend`` is :math:`J^\top r''(s, s)`
+    along the last step ``s``, whether it was taken or not, ``moved``: from the residuals at both of its ends and the
+    Jacobian at one,
+
+    .. math:: r''(s, s) \approx 2 (r(x + s) - r(x) - J(x) s) \approx 2 (r(x) - r(x + s) + J(x + s) s) .
     """
 
     matrix: Any
     jacobian: Any
     used: Any
     other: Any
+    residuals: Any
+    bend: Any
+    moved: Any
 
     @classmethod
     def empty(cls, size: int, outputs: int, dtype: Any) -> Secant:
         """Return the estimate zero."""
         zeros = jnp.zeros((size, size), dtype), jnp.zeros((size, outputs), dtype)
-        return cls(*zeros, jnp.zeros((), bool), jnp.zeros((), dtype))
+        none = jnp.zeros(outputs, dtype), jnp.zeros(size, dtype), jnp.zeros(size, dtype)
+        return cls(*zeros, jnp.zeros((), bool), jnp.zeros((), dtype), *none)
+
+    def bend_along(self, move: Any, scale: Any) -> Any:
+        r"""Return :math:`J^\top r''(p, p)` along a step, of which the part along the last one is known.
+
+        In the scaled unknowns that part is :math:`\alpha s`. In a valley one step is nearly parallel to the next.
+        """
+        s, p = scale * self.moved, scale * move
+        squared = jnp.sum(s * s)
+        share = jnp.sum(s * p) / jnp.where(squared > 0, squared, 1)
+        return jax.lax.stop_gradient(jnp.where(squared > 0, share**2, 0)) * self.bend
 
     def chosen(self, actual: Any, predicted: Any) -> Any:
         """Return whether the next model has the estimate: it changes where the other predicts clearly better."""
