@@ -53,7 +53,7 @@ class _Pool(NamedTuple):
     """The lanes at work: which problem each has, how far it is, what is next, and the results."""
 
     lane: jax.Array
-    at: Outcome
+    at: Round
     next: jax.Array
     results: Outcome
 
