@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -22,6 +22,9 @@ class Condition:
 
     #: whether the derivative of the condition has the kinks of the problem's projection or proximal operator
     kinked: bool = True
+
+    #: whether the residual is a smooth function, whose derivative is what is linearized
+    smooth: bool = False
 
     def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual ``F``, a tree like ``x``."""
@@ -74,6 +77,8 @@ class Condition:
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
 
+    smooth: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __call__(self, problem: Equations, x: Tree, *args: Tree) -> Tree:
         """Return the problem's residual."""
         return problem.residual(x, *args)
@@ -90,6 +95,8 @@ class Residual(Condition):
 @record
 class Given(Condition):
     """A user's function ``F(x, *args)``; ``fixed_point`` says that it is ``x - T(x, *args)``."""
+
+    smooth: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
 
     fun: Any
     fixed_point: bool = field(default=False, metadata={"static": True})

@@ -43,6 +43,8 @@ class Linearization(NamedTuple):
         Whether the structure is what a user says, and not what mathematics says.
     sound
         Returns whether the point can be a solution, for certificates: a stationary point may be no minimum.
+    smooth
+        Whether ``A`` is the derivative of ``function`` in ``u``, which has no kinks.
     """
 
     x: Tree
@@ -53,6 +55,7 @@ class Linearization(NamedTuple):
     kinks: Kinks | None = None
     declared: bool = False
     sound: Callable[[], Any] = lambda: True
+    smooth: bool = False
 
     def system(self, linear_solver: Any) -> System:
         """Return the linear system of the derivative."""
@@ -111,4 +114,4 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
         )
     declared = problem.symmetric
     sound = lambda: settled.sound(problem, x, *args)
-    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound)
+    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, condition.smooth)
