@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
@@ -59,6 +60,22 @@ class Condition:
         """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
         return Linearized(lambda u: self(problem, u, *args), x), None
 
+    def kinks(self, problem: Any, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
+        """Return what has kinks in the condition, settled at ``x``, or ``None`` where it is smooth.
+
+        It is a projection or proximal operator: its argument as a function of the unknown, the operator, and the
+        distance of an argument from a kink.
+        """
+        if not (problem.composite and self.kinked):
+            return None
+        step = getattr(self, "step_size", None)
+        step = jnp.ones((), trees.real_dtype(x)) if step is None else step
+        return (
+            lambda u: problem.prox_argument(u, step, *args),
+            lambda y: problem.prox(y, step),
+            lambda y: problem.kink_distance(y, step),
+        )
+
     def sound(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return whether the point can be what the problem asks for, as far as its derivative does not tell."""
         del problem, x, args
@@ -73,6 +90,11 @@ class Condition:
         return trees.sized_norm(self.at(problem, x, *args)(problem, x, *args))
 
 
+def _kinks_of(fun: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any] | None:
+    own = getattr(fun, "kinks", None)
+    return None if own is None else own(x, *args)
+
+
 @record
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
@@ -82,6 +104,10 @@ class Residual(Condition):
     def __call__(self, problem: Equations, x: Tree, *args: Tree) -> Tree:
         """Return the problem's residual."""
         return problem.residual(x, *args)
+
+    def kinks(self, problem: Equations, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
+        """Return those of the function, where it says that it has some."""
+        return _kinks_of(getattr(problem, "fun", None), x, args)
 
     def structure(self, problem: AnyProblem) -> Any:
         """Return what the problem declares."""
@@ -112,6 +138,11 @@ class Given(Condition):
         output = self.fun(x, *args)
         trees.require_same("The output of the condition", output, x, "the unknown x")
         return output
+
+    def kinks(self, problem: AnyProblem, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
+        """Return those of the function, where it says that it has some."""
+        del problem
+        return _kinks_of(self.fun, x, args)
 
     def closed(self, x: Tree, *args: Tree) -> Given:
         """Return the condition with everything that its function closes over made explicit."""

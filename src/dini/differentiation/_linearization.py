@@ -103,15 +103,11 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
         # what `at` settled is a constant; what the condition holds itself is a parameter
         return condition.settled_like(settled)(problem, u, *args)
 
-    kinks = None
-    if problem.composite and condition.kinked:
-        step = getattr(settled, "step_size", None)
-        step = jnp.ones((), trees.real_dtype(x)) if step is None else step
-        kinks = Kinks(
-            lambda u: problem.prox_argument(u, step, *args),
-            lambda y: problem.prox(y, step),
-            lambda y: problem.kink_distance(y, step),
-        )
+    kinks = settled.kinks(problem, x, *args)
+    kinks = None if kinks is None else Kinks(*kinks)
     declared = problem.symmetric
     sound = lambda: settled.sound(problem, x, *args)
-    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, condition.smooth)
+    smooth = condition.smooth and kinks is None
+    return Linearization(
+        x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, smooth
+    )
