@@ -83,9 +83,7 @@ class VariationalInequality:
 
     def close(self, x: Tree, *args: Tree) -> VariationalInequality:
         """Return the residual with everything that its functions close over made explicit."""
-        return dataclasses.replace(
-            self, operator=close(self.operator, x, *args), constraint=self.constraint.closed(x)
-        )
+        return dataclasses.replace(self, operator=close(self.operator, x, *args), constraint=self.constraint.closed(x))
 
     def kinks(self, x: Tree, *args: Tree) -> tuple[Any, Any, Any]:
         """Return the argument of the projection, the projection, and the distance to a kink; see `Condition.kinks`."""

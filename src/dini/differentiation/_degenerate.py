@@ -10,8 +10,8 @@ which the point is :math:`e` away from the solution. Then :math:`A` is proportio
 
 whatever the error and the units are. At a regular solution the share vanishes with the error. (Kantorovich's number,
 whose bound for a regular solution is 1/2, is the same quantity.) Of the map, what acts on the derivative counts: with
-:math:`A w = b`, the share is :math:`|A^{-1}(A' w - b)| / |w|` with the map :math:`A'` at the point after the step. For a
-positive definite map, both are projected on :math:`w`,
+:math:`A w = b`, the share is :math:`|A^{-1}(A' w - b)| / |w|` with the map :math:`A'` at the point after the step. For
+a positive definite map, both are projected on :math:`w`,
 
 .. math:: \delta = -\frac{w^\top F}{w^\top b}\, w, \qquad \frac{|w^\top (A' w - b)|}{w^\top b},
 
@@ -19,8 +19,8 @@ which depends on no units of the unknown and solves nothing.
 
 References
 ----------
-Ortega and Rheinboldt, "Iterative Solution of Nonlinear Equations in Several Variables", 1970, section 12.6; Decker, Keller
-and Kelley, "Convergence rates for Newton's method at singular points", SIAM J. Numer. Anal. 1983.
+Ortega and Rheinboldt, "Iterative Solution of Nonlinear Equations in Several Variables", 1970, section 12.6; Decker,
+Keller and Kelley, "Convergence rates for Newton's method at singular points", SIAM J. Numer. Anal. 1983.
 """
 
 from __future__ import annotations

@@ -108,6 +108,4 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
     declared = problem.symmetric
     sound = lambda: settled.sound(problem, x, *args)
     smooth = condition.smooth and kinks is None
-    return Linearization(
-        x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, smooth
-    )
+    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, smooth)
