@@ -331,7 +331,7 @@ def _changed(
     if not at.smooth:
         return jnp.zeros((), trees.real_dtype(at.x))
     doubt = Doubt(at, parameters.values, residual)
-    return jnp.nanmax(_each(lambda pair: doubt.figure(system, *pair, transposed), (w, b)), initial=0)
+    return jnp.nanmax(_each(lambda pair: doubt.figure(system, pair[0], pair[1], transposed), (w, b)), initial=0)
 
 
 def _caution(
