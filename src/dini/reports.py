@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import Any
@@ -33,6 +35,8 @@ from .trees import Tree
 KEEP: Any = "keep"
 
 _kept: list[Exception] = []
+#: the last failures that were raised in callbacks: JAX raises another exception, which holds their text
+_raised: deque[Exception] = deque(maxlen=8)
 _lock = threading.Lock()
 
 
@@ -69,7 +73,24 @@ def first_of_all(failure: Exception) -> Exception:
     tell nothing of the cause, so the traceback is made to end in a frame that nobody has called.
     """
     frame = _nobody.gi_frame
+    with _lock:
+        _raised.append(failure)
     return failure.with_traceback(TracebackType(None, frame, max(frame.f_lasti, 0), frame.f_lineno))
+
+
+@contextmanager
+def as_themselves() -> Generator[None]:
+    """Raise failures of programs that run within as what they are, in place of JAX's exceptions about them."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        text = str(error)
+        with _lock:
+            failure = next((failure for failure in reversed(_raised) if str(failure) in text), None)
+            _raised.clear()
+        if failure is None:
+            raise
+        raise failure.with_traceback(None) from None
 
 
 def by_python() -> bool:

@@ -23,7 +23,7 @@ from .loop import Outcome, asked
 from .monitors import Monitor
 from .problems import check_unknown as _check_unknown
 from .protocols import AnyProblem, AnySolver
-from .reports import KEEP, forget, policy, reviewed, without_tangent
+from .reports import KEEP, as_themselves, forget, policy, reviewed, without_tangent
 from .solution import CHOICES, JUDGED, Solution
 from .solvers import Solver
 from .solvers.shared._resumed import Counted, Resumed
@@ -191,17 +191,21 @@ def solve(
     if steps is not None:
         check_steps(solver, steps, differentiation, time_limit)
     try:
-        if time_limit is not None:
-            how = (differentiation, on_failure, return_state, state, time_limit)
-            solution = _solve_in_time(problem, solver, init, args, *how)
-        else:
-            resumed: Any = solver if state is None else Resumed(solver, state)
-            resumed = resumed if steps is None else Counted(resumed, steps)
-            outside = untraced()
-            never = None if on_failure == "ignore" or not outside else xla.never()
-            run = _solve if outside or on_failure != "raise" else _solve_by_python
-            settings = (resumed, differentiation, monitor, on_failure, return_state, never)
-            solution = recognised.call(run, _made, (problem, init, args), *settings)
+        with as_themselves():
+            if time_limit is not None:
+                how = (differentiation, on_failure, return_state, state, time_limit)
+                solution = _solve_in_time(problem, solver, init, args, *how)
+            else:
+                resumed: Any = solver if state is None else Resumed(solver, state)
+                resumed = resumed if steps is None else Counted(resumed, steps)
+                outside = untraced()
+                never = None if on_failure == "ignore" or not outside else xla.never()
+                run = _solve if outside or on_failure != "raise" else _solve_by_python
+                settings = (resumed, differentiation, monitor, on_failure, return_state, never)
+                solution = recognised.call(run, _made, (problem, init, args), *settings)
+                if outside and on_failure != "ignore":
+                    # a failure within the problem's functions comes with the first value that is looked at
+                    jax.block_until_ready(solution.figures)
     except Exception as error:
         explain_call(error, problem, init, args)
         raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
@@ -22,6 +23,9 @@ class Condition:
 
     #: whether the derivative of the condition has the kinks of the problem's projection or proximal operator
     kinked: bool = True
+
+    #: whether the residual is a smooth function, whose derivative is what is linearized
+    smooth: bool = False
 
     def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual ``F``, a tree like ``x``."""
@@ -56,6 +60,22 @@ class Condition:
         """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
         return Linearized(lambda u: self(problem, u, *args), x), None
 
+    def kinks(self, problem: Any, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
+        """Return what has kinks in the condition, settled at ``x``, or ``None`` where it is smooth.
+
+        It is a projection or proximal operator: its argument as a function of the unknown, the operator, and the
+        distance of an argument from a kink.
+        """
+        if not (problem.composite and self.kinked):
+            return None
+        step = getattr(self, "step_size", None)
+        step = jnp.ones((), trees.real_dtype(x)) if step is None else step
+        return (
+            lambda u: problem.prox_argument(u, step, *args),
+            lambda y: problem.prox(y, step),
+            lambda y: problem.kink_distance(y, step),
+        )
+
     def sound(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return whether the point can be what the problem asks for, as far as its derivative does not tell."""
         del problem, x, args
@@ -70,13 +90,24 @@ class Condition:
         return trees.sized_norm(self.at(problem, x, *args)(problem, x, *args))
 
 
+def _kinks_of(fun: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any] | None:
+    own = getattr(fun, "kinks", None)
+    return None if own is None else own(x, *args)
+
+
 @record
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
 
+    smooth: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __call__(self, problem: Equations, x: Tree, *args: Tree) -> Tree:
         """Return the problem's residual."""
         return problem.residual(x, *args)
+
+    def kinks(self, problem: Equations, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
+        """Return those of the function, where it says that it has some."""
+        return _kinks_of(getattr(problem, "fun", None), x, args)
 
     def structure(self, problem: AnyProblem) -> Any:
         """Return what the problem declares."""
@@ -90,6 +121,8 @@ class Residual(Condition):
 @record
 class Given(Condition):
     """A user's function ``F(x, *args)``; ``fixed_point`` says that it is ``x - T(x, *args)``."""
+
+    smooth: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
 
     fun: Any
     fixed_point: bool = field(default=False, metadata={"static": True})
@@ -105,6 +138,11 @@ class Given(Condition):
         output = self.fun(x, *args)
         trees.require_same("The output of the condition", output, x, "the unknown x")
         return output
+
+    def kinks(self, problem: AnyProblem, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
+        """Return those of the function, where it says that it has some."""
+        del problem
+        return _kinks_of(self.fun, x, args)
 
     def closed(self, x: Tree, *args: Tree) -> Given:
         """Return the condition with everything that its function closes over made explicit."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,8 @@ def _step_size(given: Any, problem: Composed, x: Tree, args: tuple[Tree, ...]) -
 @record
 class Stationary(Condition):
     r"""Stationarity of a smooth objective: :math:`F = \nabla_1 f(x, \theta)`. Its derivative is the Hessian."""
+
+    smooth: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __call__(self, problem: Composed, x: Tree, *args: Tree) -> Tree:
         """Return the gradient of the smooth part."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_positive
-from ..functions import as_function
+from ..functions import as_function, close
 from ..sets import Set
 from ..trees import Tree
 from ._descent import inverse_curvature
@@ -76,8 +78,22 @@ class VariationalInequality:
     def __call__(self, x: Tree, *args: Tree) -> Tree:
         """Return the natural residual."""
         self.constraint.check(x)
-        operator = lambda x: self.operator(x, *args)
-        value = operator(x)
+        step_size = self._length(x, args)
+        return trees.sub(x, self.constraint.project(self._ahead(x, step_size, args)))
+
+    def close(self, x: Tree, *args: Tree) -> VariationalInequality:
+        """Return the residual with everything that its functions close over made explicit."""
+        return dataclasses.replace(self, operator=close(self.operator, x, *args), constraint=self.constraint.closed(x))
+
+    def kinks(self, x: Tree, *args: Tree) -> tuple[Any, Any, Any]:
+        """Return the argument of the projection, the projection, and the distance to a kink; see `Condition.kinks`."""
+        step_size = jax.lax.stop_gradient(self._length(x, args))
+        return lambda u: self._ahead(u, step_size, args), self.constraint.project, self.constraint.kink_distance
+
+    def _length(self, x: Tree, args: tuple[Tree, ...]) -> Any:
+        return inverse_curvature(lambda u: self.operator(u, *args), x) if self.step_size is None else self.step_size
+
+    def _ahead(self, x: Tree, step_size: Any, args: tuple[Tree, ...]) -> Any:
+        value = self.operator(x, *args)
         trees.require_same("The output of the operator", value, x, "the unknown x")
-        step_size = inverse_curvature(operator, x) if self.step_size is None else self.step_size
-        return trees.sub(x, self.constraint.project(trees.axpy(-jnp.asarray(step_size), value, x)))
+        return trees.axpy(-jnp.asarray(step_size), value, x)

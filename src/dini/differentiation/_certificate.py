@@ -36,6 +36,7 @@ from ..linear._condition import indefinite
 from ..linear._system import Rough
 from ..status import OnFailure, guard
 from ..trees import Tree
+from ._degenerate import CHANGE, Doubt
 from ._guards import never, times
 from ._linearization import Linearization, Parameters
 from ._verdict import TOLERANCE, Certificate, Verdict, failure
@@ -107,6 +108,7 @@ def forward(
     rough = _rough(at.x, norm, _ratio(trees.norm(solved.w), trees.norm(b)))
     newton = _Correction.at(at.x, here, system.solve(here, rough))
     dx = trees.neg(solved.w) if given is None else given
+    changed = _changed(at, system, parameters, here, solved.w, b, False)
 
     after, push_nearby = jax.linearize(lambda u, some: at.function(u, parameters.merge(some)), newton.nearby, moving)
     g = _each(lambda along: push_nearby(*along), (dx, tangents))
@@ -131,6 +133,7 @@ def forward(
         inverse=[_ratio(trees.norm(dx), trees.norm(b)), _ratio(trees.norm(correction), trees.norm(g))],
         missed=_ratio(jnp.max(loose.residual) * trees.norm(g), size),
         linear_residual=jnp.max(solved.residual),
+        changed=changed,
         flagged=jnp.any(solved.flagged | loose.flagged),
         finite=trees.all_finite((here, b)),
     )
@@ -153,6 +156,7 @@ def reverse(
     here, pull = jax.vjp(parameters.apply(at, at.x), moving)
     solved = _each(transposed.solve, v)
     u = trees.neg(solved.w)
+    changed = _changed(at, transposed, parameters, here, solved.w, v, True)
     norm = system.norm(after=u)
     rough = _rough(at.x, norm, _ratio(trees.norm(u), trees.norm(v)))
     newton = _Correction.at(at.x, here, system.solve(here, rough))
@@ -196,6 +200,7 @@ def reverse(
             inverse=[_ratio(trees.norm(u), trees.norm(v)), _ratio(trees.norm(du), trees.norm(q))],
             missed=_ratio(stretch * jnp.max(loose.residual) * trees.norm(q), size),
             linear_residual=jnp.max(solved.residual),
+            changed=changed,
             flagged=jnp.any(solved.flagged | loose.flagged),
             finite=trees.all_finite((here, v)),
         ),
@@ -247,6 +252,7 @@ def _judge(
     inverse: list[jax.Array],
     missed: jax.Array,
     linear_residual: jax.Array,
+    changed: jax.Array,
     flagged: jax.Array,
     finite: jax.Array,
 ) -> Certificate:
@@ -296,13 +302,15 @@ def _judge(
         estimate = jnp.where(enough, jnp.clip(wide, estimate, TOLERANCE), wide)
     estimate = estimate + rounding
     estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
+    degenerate = changed > CHANGE
+    estimate = jnp.where(degenerate, jnp.maximum(estimate, changed), estimate)
     # where the correction is as large as the derivative, nothing may be left of it
     beyond = jnp.where(error > 0.9, _SAFETY_WITHOUT_NEWTON, _AT_A_TIE)
     estimate = jnp.where(tie, jnp.maximum(estimate, beyond), estimate)
 
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (
-        (~enough | astray, Verdict.UNCONVERGED),
+        (~enough | astray | degenerate, Verdict.UNCONVERGED),
         (~(bound <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
         (tie, Verdict.TIE),
         (jnp.isnan(estimate), Verdict.NONFINITE),
@@ -314,6 +322,16 @@ def _judge(
     ):
         verdict = jnp.where(bad, what, verdict)
     return Certificate.of(newton.residual, linear_residual, condition, margin, solution_error, estimate, verdict)
+
+
+def _changed(
+    at: Linearization, system: System, parameters: Parameters, residual: Tree, w: Tree, b: Tree, transposed: bool
+) -> jax.Array:
+    """Return the largest share of the map that a Newton step changes, of all directions."""
+    if not at.smooth:
+        return jnp.zeros((), trees.real_dtype(at.x))
+    doubt = Doubt(at, parameters.values, residual)
+    return jnp.nanmax(_each(lambda pair: doubt.figure(system, pair[0], pair[1], transposed), (w, b)), initial=0)
 
 
 def _caution(

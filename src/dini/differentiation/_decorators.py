@@ -23,6 +23,7 @@ from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..reports import KEEP, by_python, forget, policy, reviewed
 from ..status import OnFailure, check_on_failure
 from ..trees import Tree
+from ._degenerate import Doubt
 from ._engine import Ended, How, implicit
 from ._guards import as_declared
 from ._linearization import Linearization
@@ -250,7 +251,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
             return condition(None, u, *some)
 
         matvec = _linearize(lambda u, *a: condition(None, u, *a), x, some)
-        return Linearization(x, function, matvec, call.structure, declared=True)
+        return Linearization(x, function, matvec, call.structure, declared=True, smooth=True)
 
     def solved(constants: Any, parameters: Any) -> Ended:
         x, aux = hoisted(*constants, parameters[0])
@@ -337,8 +338,10 @@ def _root_jvp(
     residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
-    at = Linearization(x, lambda u, args: condition(u, *args), matvec, structure, declared=True)
-    return as_declared(solve_real(at, trees.neg(b), linear_solver, on_failure, "a root"), at, on_failure, "a root")
+    at = Linearization(x, lambda u, args: condition(u, *args), matvec, structure, declared=True, smooth=True)
+    doubt = Doubt(at, args, residual)
+    w = solve_real(at, trees.neg(b), linear_solver, on_failure, "a root", doubt)
+    return as_declared(w, at, on_failure, "a root")
 
 
 def root_vjp(
@@ -371,13 +374,14 @@ def root_vjp(
 def _root_vjp(
     condition: Any, linear_solver: Any, x: Tree, args: Any, cotangent: Tree, structure: Structure, on_failure: OnFailure
 ) -> tuple[Any, ...]:
-    residual = jax.eval_shape(condition, x, *args)
+    residual = condition(x, *args)
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
     transposed = jax.linear_transpose(matvec, x)
     back = lambda w: transposed(w)[0]
     at = Linearization(x, lambda u, args: condition(u, *args), back, structure, declared=True)
-    u = as_declared(solve_real(at, cotangent, linear_solver, on_failure, "a root"), at, on_failure, "a root")
+    doubt = Doubt(at, args, residual, flipped=True)
+    u = as_declared(solve_real(at, cotangent, linear_solver, on_failure, "a root", doubt), at, on_failure, "a root")
     moving, merge = trees.parted(args, trees.is_inexact)
     moving = list(map(jnp.asarray, moving))
     (cotangents,) = jax.vjp(lambda some: condition(x, *merge(some)), moving)[1](trees.neg(u))

@@ -43,6 +43,8 @@ class Linearization(NamedTuple):
         Whether the structure is what a user says, and not what mathematics says.
     sound
         Returns whether the point can be a solution, for certificates: a stationary point may be no minimum.
+    smooth
+        Whether ``A`` is the derivative of ``function`` in ``u``, which has no kinks.
     """
 
     x: Tree
@@ -53,6 +55,7 @@ class Linearization(NamedTuple):
     kinks: Kinks | None = None
     declared: bool = False
     sound: Callable[[], Any] = lambda: True
+    smooth: bool = False
 
     def system(self, linear_solver: Any) -> System:
         """Return the linear system of the derivative."""
@@ -100,15 +103,9 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
         # what `at` settled is a constant; what the condition holds itself is a parameter
         return condition.settled_like(settled)(problem, u, *args)
 
-    kinks = None
-    if problem.composite and condition.kinked:
-        step = getattr(settled, "step_size", None)
-        step = jnp.ones((), trees.real_dtype(x)) if step is None else step
-        kinks = Kinks(
-            lambda u: problem.prox_argument(u, step, *args),
-            lambda y: problem.prox(y, step),
-            lambda y: problem.kink_distance(y, step),
-        )
+    kinks = settled.kinks(problem, x, *args)
+    kinks = None if kinks is None else Kinks(*kinks)
     declared = problem.symmetric
     sound = lambda: settled.sound(problem, x, *args)
-    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound)
+    smooth = condition.smooth and kinks is None
+    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, smooth)

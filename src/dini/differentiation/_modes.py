@@ -49,6 +49,10 @@ def _forward(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, 
     return iterate(problem, solver, x, args, monitor) if solver.takes_steps else solver.run(problem, x, args)
 
 
+def _untested(x: Tree, parameters: Any) -> Any:
+    return linearize(x, parameters)._replace(smooth=False)
+
+
 @record
 class Implicit(Differentiation):
     r"""Differentiate by the implicit function theorem, :math:`\partial x = -(\partial_1 F)^{-1} \partial_2 F`.
@@ -150,7 +154,9 @@ class Implicit(Differentiation):
         run = hoist(forward, x, solver, parameters)
         linear_solver, name = self._solver(condition, problem, solver, x), f"the solution of {problem.name}"
         how = How(self._tangents(problem), linear_solver, on_failure, name)
-        ended = implicit(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, linearize, how)
+        # where a point is asked for, and no solution, nothing is held against it
+        linear = linearize if solver.steps_to_take is None else _untested
+        ended = implicit(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, linear, how)
         return ended.rest._replace(x=ended.x)
 
     def _tangents(self, problem: AnyProblem) -> Any:

@@ -13,6 +13,7 @@ import jax
 from .. import trees
 from ..linear._solve import solve_known
 from ..status import OnFailure
+from ._degenerate import Doubt
 from ._guards import never, on_a_solution, times
 from ._linearization import Linearization, Parameters
 
@@ -39,11 +40,17 @@ def _solved(
     residual, moved = jax.jvp(parameters.apply(at, at.x), (parameters.moving,), (tangents,))
     nothing = never((at.x, parameters.moving))
     b = jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), trees.neg(moved))
-    return times(1 + nothing, solve_real(at, b, linear_solver, on_failure, name)), residual
+    doubt = Doubt(at, parameters.values, residual) if at.smooth else None
+    return times(1 + nothing, solve_real(at, b, linear_solver, on_failure, name, doubt)), residual
 
 
-def solve_real(at: Linearization, b: Any, linear_solver: Any, on_failure: OnFailure, name: str) -> Any:
-    r"""Solve :math:`A\,w = b`, on pairs of real numbers where the unknown is complex: ``F`` need not be holomorphic."""
+def solve_real(
+    at: Linearization, b: Any, linear_solver: Any, on_failure: OnFailure, name: str, doubt: Doubt | None = None
+) -> Any:
+    r"""Solve :math:`A\,w = b`, on pairs of real numbers where the unknown is complex: ``F`` need not be holomorphic.
+
+    ``doubt`` is a test of a real system, see :func:`dini.linear._solve.solve_known`.
+    """
 
     def solve(matvec: Any, b: Any, reduction: Any) -> Any:
         return solve_known(
@@ -54,6 +61,7 @@ def solve_real(at: Linearization, b: Any, linear_solver: Any, on_failure: OnFail
             solver=linear_solver,
             on_failure=on_failure,
             name=name,
+            doubt=None if trees.has_complex(b) or on_failure == "ignore" else doubt,
         )
 
     if not trees.has_complex(b):

@@ -145,10 +145,17 @@ def solve_known(
     solver: Any = None,
     on_failure: OnFailure = "raise",
     name: str = "linear system",
+    doubt: Any = None,
 ) -> Any:
-    """Solve as :func:`solve` does, where the structure is what mathematics says, or is tested elsewhere."""
+    """Solve as :func:`solve` does, where the structure is what mathematics says, or is tested elsewhere.
+
+    ``doubt`` tests what was solved: ``figure(system, w, b, transposed)`` must not be more than its ``limit``, or
+    ``report(name, figure)`` is the failure. It is not asked where another system is solved in place of the given one.
+    """
     _check(b)
     matvec = _fitting(matvec)
+    if hasattr(solver, "modified") or getattr(solver, "least_squares", False):
+        doubt = None
     matvec, solver, reduction = modified(matvec, solver, reduction)
     chosen: Any = choose(solver, trees.size(b), structure, reduction, direct=True)[0]
     if hasattr(chosen, "prepared"):
@@ -158,7 +165,9 @@ def solve_known(
     no_minimum = " or not positive definite (no minimum)" if structure == "positive definite" else ""
 
     def report(figures: Any) -> DerivativeError:
-        residual, singular = figures
+        residual, singular, *rest = figures
+        if rest and not singular and residual <= accept:
+            return doubt.report(name, float(rest[0]))
         missed = f"the relative residual is {float(residual):.2e}"
         if singular:  # of a singular system, a solution of many (or of one nearby) may have a small residual
             cause, seen = f"its matrix is {meaning}{no_minimum}", f"{missed}, which shows nothing here"
@@ -182,12 +191,17 @@ def solve_known(
             if transposed:
                 oriented = getattr(chosen, "transposed", lambda: chosen)()
                 stand_in = None if reduction is None else reduction.transposed
-            w, residual, flagged = System(mv, rhs, structure, stand_in, oriented).solve(rhs)
+            system = System(mv, rhs, structure, stand_in, oriented)
+            w, residual, flagged = system.solve(rhs)
             failed = flagged | ~(residual <= accept)
+            figures = [residual, flagged.astype(residual.dtype)]
+            if doubt is not None:
+                figures.append(doubt.figure(system, w, rhs, transposed).astype(residual.dtype))
+                failed = failed | (figures[-1] > doubt.limit)
             if transposed:
                 # a zero cotangent (of a lane that a loss does not use, say) has the solution zero, whatever the matrix
                 failed = (failed & (trees.max_abs(rhs) != 0)) | ~jnp.isfinite(residual)
-            return guard(w, failed, report, (jnp.stack([residual, flagged.astype(residual.dtype)]),), on_failure)
+            return guard(w, failed, report, (jnp.stack(figures),), on_failure)
 
         return go
 

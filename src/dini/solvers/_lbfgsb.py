@@ -255,7 +255,14 @@ def _cauchy_point(
     to it, the model's slope and curvature there are
 
     .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j. \qquad (5)
+
+    The gradient is divided by its largest element, ``unit``, and times are multiplied by it: at rest, its square would
+    underflow. An element of which the square underflows beside the largest does not move.
     """
+    unit = jax.lax.stop_gradient(jnp.max(jnp.abs(gradient), initial=0))
+    unit = jnp.where(unit > 0, unit, 1)
+    gradient = gradient / unit
+    gradient = jnp.where(jnp.square(gradient) < jnp.finfo(x.dtype).tiny, 0, gradient)
     bound = jnp.where(gradient < 0, box.upper, box.lower)
     meets = (gradient != 0) & jnp.isfinite(bound)
     breaks = jnp.where(meets, (x - jnp.where(meets, bound, 0)) / jnp.where(meets, gradient, 1), jnp.inf)
@@ -276,7 +283,7 @@ def _cauchy_point(
     c = sums[len(moving) :] + start[None, :] * p
     mp = dot(m, p)
     # (5): t_j = start, D_j = squared
-    slope = (theta * start - 1) * squared - jnp.sum(mp * c, 0)
+    slope = (theta * start - unit) * squared - jnp.sum(mp * c, 0)
     bend = theta * squared - jnp.sum(mp * p, 0)
     # the model is convex: what rounding makes of its curvature must not turn it around
     bend = jnp.maximum(bend, jnp.finfo(x.dtype).eps * theta * squared)

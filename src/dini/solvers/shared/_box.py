@@ -25,8 +25,9 @@ class Box(NamedTuple):
     unravel: Callable[[Any], Any]
 
     def project(self, x: Tree) -> Any:
-        """Clip a vector to the bounds."""
-        return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
+        """Clip a vector to the bounds; NaN passes, from the point as from the bounds."""
+        inside = jnp.where(x < self.upper, x, self.upper)
+        return jnp.where(x != x, x, jnp.where(x > self.lower, inside, self.lower))
 
     def longest(self, x: Tree, direction: Tree) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
