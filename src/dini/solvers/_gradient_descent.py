@@ -15,7 +15,7 @@ from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from .judge import _units
 from .shared._line_search import Halving, LineSearch
-from .shared._quasi_newton import Pair, QuasiNewton, softest
+from .shared._quasi_newton import Pair, QuasiNewton, softest, softest_step
 
 
 class Secant(NamedTuple):
@@ -173,10 +173,10 @@ class GradientDescent(QuasiNewton):
         del old, slope
         return model.step_size
 
-    def newton_step(self, model: Secant, direction: Tree, gradient: Tree) -> Tree:
-        """Return minus the gradient times the largest inverse curvature of the last steps."""
+    def newton_step(self, model: Secant, direction: Tree, pair: Pair, gradient: Tree) -> Tree:
+        """Return the estimate of the error by the largest inverse curvature of the last steps."""
         del direction
-        return trees.scale(-model.soft, gradient)
+        return softest_step(model.soft, pair, gradient)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient and the next step size."""

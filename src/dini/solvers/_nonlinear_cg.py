@@ -13,7 +13,7 @@ from ..checks.settings import require_choice
 from ..trees import Scalar, Tree
 from ._base import solver
 from .shared._line_search import HagerZhang, LineSearch
-from .shared._quasi_newton import Pair, QuasiNewton, softest
+from .shared._quasi_newton import Pair, QuasiNewton, softest, softest_step
 
 
 class Last(NamedTuple):
@@ -132,7 +132,7 @@ class NonlinearCG(QuasiNewton):
         )
         return last, direction, -gram.gg + weight * gram.sg
 
-    def newton_step(self, model: Last, direction: Tree, gradient: Tree) -> Tree:
-        """Return minus the gradient times the largest inverse curvature of the last steps."""
+    def newton_step(self, model: Last, direction: Tree, pair: Pair, gradient: Tree) -> Tree:
+        """Return the estimate of the error by the largest inverse curvature of the last steps."""
         del direction
-        return trees.scale(-model.soft, gradient)
+        return softest_step(model.soft, pair, gradient)

@@ -24,7 +24,8 @@ vanishes as well. Let :math:`v = x - x_0` be the way from the start, and ``q`` i
 :math:`10^{-2}`. Where the way of these elements has lowered the objective by :math:`\Delta = f(x - q) - f(x)`, and the
 objective is no higher at :math:`x + q`, and a Newton step along ``q`` is a visible part of it,
 :math:`-g \cdot q \ge \epsilon^{1/4} q \cdot H q` (at a minimum it is as short as the tolerance is small), the way is
-looked at. It has to be doubled :data:`DOUBLINGS` times without a rise beyond rounding. And an end that is reached at
+looked at. It has to be doubled :data:`DOUBLINGS` times without a rise beyond rounding. Where the objective falls on
+that way, it has no lower bound there, or one that is far away. Where it does not fall any more, an end that is reached at
 :math:`t_e` is approached as :math:`(t_e - t)^k`, so that the last hundredth and the last ten-thousandth of the gain are
 left at nearly the same place; of a function that only tends to its bound, the second lies farther out by a factor: 2
 for an exponential, 1.4 for a Gaussian, 100 for :math:`1/x`.
@@ -282,7 +283,8 @@ def _examined(
     )
     lower = everything & (told.least < f[_HERE] - noise)
     point = clipped(_at(told.best, x, back, step, aside, nudge))
-    unbounded = (everything | alone) & told.follows & (told.far > FARTHER * told.first) & told.falls
+    deeper = told.last < f[_HERE] - ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE])
+    unbounded = (everything | alone) & told.follows & told.falls & (deeper | (told.far > FARTHER * told.first))
     missed = jnp.where(lower & (told.best[3] == 0), missed, 0)
     return Finding(scales, trees.where(lower, point, x), lower, missed, unbounded)
 

@@ -34,11 +34,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..scaling import linearized
 from ..linear._materialize import images
 from ..linear._small import positive_definite_solver
 from ..problems import LeastSquares, Minimize
 from ..protocols import AnyProblem, AnySolver
+from ..scaling import linearized
 from ..sets._boxes import bounds_of, has_bounds
 from ..status import Status
 from ..trees import Tree

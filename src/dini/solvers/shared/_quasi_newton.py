@@ -97,6 +97,15 @@ def softest(soft: Any, products: Gram, keep: Any) -> Any:
     return jax.lax.stop_gradient(jnp.where(keep, jnp.maximum(here, FORGETTING * soft), soft))
 
 
+def softest_step(soft: Any, pair: Pair, gradient: Tree) -> Tree:
+    """Return the estimate of the error that the largest inverse curvature gives, without signs.
+
+    A long step sees little of the curvature where it ends: the estimate is at least a hundredth of the last move.
+    """
+    one = lambda g, s: jnp.maximum(soft.astype(g.dtype) * jnp.abs(g), LONG * jnp.abs(s))
+    return jax.tree.map(one, gradient, jax.lax.stop_gradient(pair.move))
+
+
 class QuasiNewton(Solver):
     """Base of the quasi-Newton methods: a direction from a model of the inverse Hessian, and a line search.
 
@@ -151,9 +160,9 @@ class QuasiNewton(Solver):
         del old, model
         return jnp.ones_like(slope)
 
-    def newton_step(self, model: Any, direction: Tree, gradient: Tree) -> Tree:
+    def newton_step(self, model: Any, direction: Tree, pair: Pair, gradient: Tree) -> Tree:
         """Return the step (1), which estimates the error: the direction, unless that is another one."""
-        del model, gradient
+        del model, pair, gradient
         return direction
 
     def start_model(self, problem: Composed, x: Tree, scales: Tree, args: tuple[Tree, ...]) -> Any:
@@ -258,7 +267,7 @@ class QuasiNewton(Solver):
         stuck = failed & (old.count == 0)
         known = (state.progress[1] > 0) | (model.count > 0)
         left = jnp.where(accept, slope, -(size_of_gradient**2))
-        return self._ended(x, state, fresh, known, stuck, unbounded(bracket) & ~accept, size, left, scaled)
+        return self._ended(x, state, pair, fresh, known, stuck, unbounded(bracket) & ~accept, size, left, scaled)
 
     def _cold(self, problem: Any, x: Tree, state: State, pair: Pair, size: Any, slope: Any, args: Any) -> Any:
         """Return the first step size along minus the gradient: one, in scaled variables.
@@ -287,6 +296,7 @@ class QuasiNewton(Solver):
         self,
         x: Tree,
         state: State,
+        pair: Pair,
         fresh: Any,
         known: Any,
         stuck: Any,
@@ -300,7 +310,7 @@ class QuasiNewton(Solver):
         eps, dtype = trees.eps(x), state.error.dtype
         extent = jax.tree.map(lambda most, u: jnp.maximum(most, jnp.abs(u)), now.extent, x)
         # (5)
-        step = self.newton_step(now.model, now.direction, scaled)
+        step = self.newton_step(now.model, now.direction, pair, scaled)
         step = jax.tree.map(jnp.multiply, now.scaling, step)
         far = relative(step, x, extent, now.scaling)
         error = trees.norm(now.gradient).astype(dtype)
