@@ -25,7 +25,7 @@ vanishes as well. Let :math:`v = x - x_0` be the way from the start, and ``q`` i
 objective is no higher at :math:`x + q`, and a Newton step along ``q`` is a visible part of it,
 :math:`-g \cdot q \ge \epsilon^{1/4} q \cdot H q` (at a minimum it is as short as the tolerance is small), the way is
 looked at. It has to be doubled :data:`DOUBLINGS` times without a rise beyond rounding. Where the objective falls on
-that way, it has no lower bound there, or one that is far away. Where it does not fall any more, an end that is reached at
+that way, it has no lower bound there, or one that is far away. Where it falls no more, an end that is reached at
 :math:`t_e` is approached as :math:`(t_e - t)^k`, so that the last hundredth and the last ten-thousandth of the gain are
 left at nearly the same place; of a function that only tends to its bound, the second lies farther out by a factor: 2
 for an exponential, 1.4 for a Gaussian, 100 for :math:`1/x`.
