@@ -52,7 +52,13 @@ class LBFGS(QuasiNewton):
     with the last ``history`` steps ``s`` and changes of the gradient ``y`` as the columns of ``S`` and ``Y``, the upper
     triangle ``R`` of :math:`S^\top Y` and its diagonal ``D``. A step costs four products with an ``history``-by-``d``
     matrix. The line search for ``t`` (by default one for the weak Wolfe conditions) takes one trial a step of the
-    solver. The error is :math:`\|\nabla f\|_2`.
+    solver.
+
+    Steps are taken in the variables :math:`x_i / d_i`, in which each element has a curvature of about one: the scales
+    :math:`d` are estimated once, when the solve starts, by six products with the Hessian (where there are none, as of a
+    call of the host or another solve, they are one, and the first step is short). With ``step_size`` they are
+    one as well. The error is :math:`\|\nabla f\|_2`; the point is a solution to ``rtol`` where the step
+    :math:`p = -H \nabla f` moves no element by more than that share of its size.
 
     Parameters
     ----------
