@@ -30,7 +30,8 @@ that way, it has no lower bound there, or one that is far away. Where it falls n
 left at nearly the same place; of a function that only tends to its bound, the second lies farther out by a factor: 2
 for an exponential, 1.4 for a Gaussian, 100 for :math:`1/x`.
 
-The rounding of the values is measured: by moves of a few units in the last place of ``x``.
+The rounding of the values is measured: by moves of a few units in the last place of ``x``. Where it exceeds all that
+the run has gained, at a point farther out than the start, the run has left every minimum behind.
 
 References
 ----------
@@ -278,13 +279,17 @@ def _examined(
     )
     f = told.f
     noise = jnp.maximum(jnp.abs(f[_NUDGED] - f[_HERE]), jnp.abs(f[_BACK] - f[_HERE]))
-    noise = jnp.maximum(
-        ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE]), 4 * jnp.where(jnp.isfinite(noise), noise, 0)
-    )
+    noise = 4 * jnp.where(jnp.isfinite(noise), noise, 0)
+    # far out, rounding that exceeds all that the run has gained leaves nothing of the value
+    gained = jnp.maximum(jnp.abs(f[_START] - f[_HERE]), jnp.abs(f[_START]))
+    grown = trees.norm(x) > 2 * trees.norm(start)
+    lost = everything & grown & (noise > gained)
+    noise = jnp.maximum(ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE]), noise)
     lower = everything & (told.least < f[_HERE] - noise)
     point = clipped(_at(told.best, x, back, step, aside, nudge))
     deeper = told.last < f[_HERE] - ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE])
-    unbounded = (everything | alone) & told.follows & told.falls & (deeper | (told.far > FARTHER * told.first))
+    endless = told.follows & told.falls & (deeper | (told.far > FARTHER * told.first))
+    unbounded = ((everything | alone) & endless) | lost
     missed = jnp.where(lower & (told.best[3] == 0), missed, 0)
     return Finding(scales, trees.where(lower, point, x), lower, missed, unbounded)
 

@@ -315,7 +315,9 @@ class QuasiNewton(Solver):
         far = relative(step, x, extent, now.scaling)
         error = trees.norm(now.gradient).astype(dtype)
         scale = jnp.where(known & (far > 0) & jnp.isfinite(far), error / jnp.where(far > 0, far, 1), 0)
-        rounded = known & (trees.norm(scaled) <= ROUNDING * eps * size) & (far <= LONG)
+        # after a long move the rounding of a gradient says nothing: the next point may be as far away
+        short = (far <= LONG) & (trees.sqrt(pair.products.ss) <= LONG * size)
+        rounded = known & short & (trees.norm(scaled) <= ROUNDING * eps * size)
         scales = jnp.stack([scale, jnp.where(rounded, error, 0)]).astype(dtype)
         # where nothing is left to gain beyond rounding, a search that fails has ended at a solution
         hidden = 0.5 * jnp.abs(slope) <= ROUNDING * jnp.finfo(dtype).eps * jnp.abs(now.value)
