@@ -263,12 +263,13 @@ def verified(
     end = now.now
     finite = trees.all_finite(end.x)
     claimed = (end.status == Status.CONVERGED) & ~now.done & finite
-    late = (end.status == Status.RUNNING) & (end.steps > 0) & ~now.fresh & finite
-    seen = examine(end.x, claimed, late, now.fresh)
+    late = (end.status == Status.RUNNING) & (end.steps > 0) & ~now.fresh
+    seen = examine(end.x, claimed, late & finite, now.fresh)
     lower = claimed & seen.lower
     again = lower & (now.refused + 1 < REFUSALS) & (end.steps < solver.max_steps)
     status = jnp.where(lower, jnp.where(again, Status.RUNNING, Status.NO_MINIMUM), end.status)
-    status = jnp.where((claimed | late) & seen.unbounded & ~lower, Status.DIVERGED, status).astype(jnp.int32)
+    looked = claimed | (late & finite)
+    status = jnp.where(looked & seen.unbounded & ~lower, Status.DIVERGED, status).astype(jnp.int32)
     share, begins = now.share, again | now.fresh
     if solver.scales_unknowns:
         goes_on = again & (seen.missed > 0)

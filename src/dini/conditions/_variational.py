@@ -78,6 +78,8 @@ class VariationalInequality:
     def __call__(self, x: Tree, *args: Tree) -> Tree:
         """Return the natural residual."""
         self.constraint.check(x)
+        value = jax.eval_shape(lambda: self.operator(x, *args))
+        trees.require_same("The output of the operator", value, x, "the unknown x")
         step_size = self._length(x, args)
         return trees.sub(x, self.constraint.project(self._ahead(x, step_size, args)))
 
@@ -94,6 +96,4 @@ class VariationalInequality:
         return inverse_curvature(lambda u: self.operator(u, *args), x) if self.step_size is None else self.step_size
 
     def _ahead(self, x: Tree, step_size: Any, args: tuple[Tree, ...]) -> Any:
-        value = self.operator(x, *args)
-        trees.require_same("The output of the operator", value, x, "the unknown x")
-        return trees.axpy(-jnp.asarray(step_size), value, x)
+        return trees.axpy(-jnp.asarray(step_size), self.operator(x, *args), x)

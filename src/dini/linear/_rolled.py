@@ -155,7 +155,7 @@ def _lu_solve_transposed(factors: jax.Array, order: jax.Array, b: jax.Array) -> 
         return jnp.where(places == k, left, x - left * others)
 
     x = _down_and_up(row, b)
-    return jnp.sum(jnp.where(order[:, None] == jnp.arange(len(b))[None, :], x[:, None], 0), axis=0)
+    return jnp.sum(jnp.where(order[:, None] == jnp.arange(len(b), dtype=order.dtype)[None, :], x[:, None], 0), axis=0)
 
 
 _of_cholesky = _or_library(_cholesky, _cholesky_library)

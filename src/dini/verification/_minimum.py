@@ -19,8 +19,8 @@ then negative as well. Where it is below :data:`NEGATIVE` times the norm of ``H`
 lower, ``x`` is a saddle point. The random vector is for gradients that do not see it.
 
 **An unbounded direction.** A function that has its infimum at infinity, such as :math:`e^{-x}`, has a gradient that
-vanishes as well. Let :math:`v = x - x_0` be the way from the start, and ``q`` its elements without curvature,
-:math:`|v_i (H v)_i| \le \delta (f(x_0) - f(x))`, where :math:`\delta` is rtol, but from :math:`10^{-4}` to
+vanishes as well. Let :math:`v = x - x_0` be the way from the start, and ``q`` its elements without positive curvature,
+:math:`v_i (H v)_i \le \delta (f(x_0) - f(x))`, where :math:`\delta` is rtol, but from :math:`10^{-4}` to
 :math:`10^{-2}`. Where the way of these elements has lowered the objective by :math:`\Delta = f(x - q) - f(x)`, and the
 objective is no higher at :math:`x + q`, and a Newton step along ``q`` is a visible part of it,
 :math:`-g \cdot q \ge \epsilon^{1/4} q \cdot H q` (at a minimum it is as short as the tolerance is small), the way is
@@ -376,7 +376,7 @@ def _values(
         # what is no number is higher
         before = jnp.where(k == doubled, f[_HERE], now.last)
         own = ROUNDING * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(f_k), jnp.abs(before))
-        falls = now.falls & (~doubles | (f_k - before <= own))
+        falls = now.falls & (~doubles | (f_k - before <= own) | (f_k == -jnp.inf))
         # what is no number is never the least
         counts = (((k == _DOWN) | (k == _EIGHTH)) & missed) | ((k >= _ASIDE) & (k < _COUNT))
         least = counts & (f_k < now.least)
@@ -417,7 +417,7 @@ def _loose(f: Any, way: Tree, parts: Tree, rtol: Any) -> Tree:
     What a solver may leave by its tolerance is none: in single precision that is more than :data:`NOTHING`.
     """
     nothing = jnp.clip(rtol, NOTHING, LEFT[0]) * (f[_START] - f[_HERE])
-    return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= nothing, v, 0), way, parts)
+    return jax.tree.map(lambda v, part: jnp.where(part <= nothing, v, 0), way, parts)
 
 
 def _unheld(f: Any, loose: Tree, slopes: Tree, parts: Tree) -> Any:

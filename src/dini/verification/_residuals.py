@@ -150,7 +150,7 @@ def _with_a_minimum(problem: LeastSquares, start: Tree, x: Tree, claimed: Any, a
 
     def look(now: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
         k, goes, here, whole = now
-        share = jnp.where(k == 0, 0, jnp.where(k == 2, -0.25, 2.0 ** (k - 3))).astype(u.dtype)
+        share = jnp.where(k == 0, 0, jnp.where(k == 2, -0.25, jnp.exp2((k - 3).astype(u.dtype))))
         point = jnp.where((k == 1) & grown, before, u + jnp.where(k == 1, 0, share) * way)
         f = problem.value(unravel(point), *args).astype(u.dtype)
         here, whole = jnp.where(k == 0, f, here), jnp.where(k == 1, f, whole)

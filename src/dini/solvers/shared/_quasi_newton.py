@@ -49,6 +49,8 @@ BLIND = 64
 LONG = 1e-2
 #: the share of the root of the roundoff by which values may differ before they say more than slopes
 SLACK = 1e-2
+#: the share of the tolerance that is asked of the step (5): the model may not have seen the least curvature
+UNSEEN = 0.3
 #: what is kept of the largest inverse curvature at each step, of methods without a model of the Hessian
 FORGETTING = 0.9
 #: the power of the unit roundoff by which a first step moves the point where there are no scales, to see a curvature
@@ -314,7 +316,8 @@ class QuasiNewton(Solver):
         step = jax.tree.map(jnp.multiply, now.scaling, step)
         far = relative(step, x, extent, now.scaling)
         error = trees.norm(now.gradient).astype(dtype)
-        scale = jnp.where(known & (far > 0) & jnp.isfinite(far), error / jnp.where(far > 0, far, 1), 0)
+        shown = known & (far > 0) & jnp.isfinite(far)
+        scale = jnp.where(shown, UNSEEN * error / jnp.where(far > 0, far, 1), 0)
         # after a long move the rounding of a gradient says nothing: the next point may be as far away
         short = (far <= LONG) & (trees.sqrt(pair.products.ss) <= LONG * size)
         rounded = known & short & (trees.norm(scaled) <= ROUNDING * eps * size)
