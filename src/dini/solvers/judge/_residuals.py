@@ -373,7 +373,7 @@ def _evened(scale: Any) -> Any:
     """
     seen = scale > 0
     logarithms = jnp.where(seen, jnp.log(jnp.where(seen, scale, 1)), 0)
-    mean = jnp.exp(jnp.sum(logarithms) / jnp.maximum(jnp.sum(seen), 1)).astype(scale.dtype)
+    mean = jnp.exp(jnp.sum(logarithms) / jnp.maximum(jnp.sum(seen.astype(scale.dtype)), 1)).astype(scale.dtype)
     unlike = seen & ((scale > _LIKE * mean) | (mean > _LIKE * scale))
     return jnp.where(unlike, scale, mean)
 
