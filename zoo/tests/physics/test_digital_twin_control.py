@@ -290,7 +290,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="x must have a row for each of the 3 steps"):
         cost(jnp.ones((1, 3)), jnp.ones((1, 1)))
     for abm in (meadow(), MetabolicPathway(capacity=4)):
-        with pytest.raises(ValueError, match="control must have the shape of the"):
+        with pytest.raises(ValueError, match="control must have the shape"):
             jax.eval_shape(lambda abm=abm: abm.step(abm.init(jax.random.key(0)), jnp.ones(3), jax.random.key(0)))
     with pytest.raises(ValueError, match="inhibition must be positive"):
         MetabolicPathway(inhibition=0.0)

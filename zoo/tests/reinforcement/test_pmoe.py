@@ -334,6 +334,9 @@ def test_ppos_loss():
     assert np.any(slope.policy.gate.layers[0].weight != 0)
 
 
+PPO_BATCH = PPOBatch(jnp.zeros((4, 1)), jnp.zeros((4, 1)), *[jnp.zeros(4)] * 4)
+
+
 @pytest.mark.parametrize(
     ("bad", "named"),
     [
@@ -351,7 +354,7 @@ def test_ppos_loss():
         (lambda: win_probability(jnp.zeros(2), jnp.ones(3)), "std"),
         (lambda: win_probability(jnp.array([0.0, jnp.inf]), jnp.ones(2)), "mean"),
         (lambda: PPO(optax.sgd(1.0), clip=0.0), "clip"),
-        (lambda: PPO(optax.sgd(1.0), batch=3).update(None, None, PPOBatch(*[jnp.zeros((4, 1))] * 6), None), "batch"),
+        (lambda: PPO(optax.sgd(1.0), batch=3).update(None, None, PPO_BATCH, None), "batch"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(bad, named):

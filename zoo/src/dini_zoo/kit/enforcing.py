@@ -217,10 +217,10 @@ class _Sequence(_Check):
         if not self.repeated and len(value) != len(self.each):
             raise _WrongError(f"{name} must have {len(self.each)} entries: given {len(value)}.")
         checks = self.each * len(value) if self.repeated else self.each
-        return type(value)(
-            one if check is None else check(f"{name}[{i}]", one, sizes)
-            for i, (check, one) in enumerate(zip(checks, value, strict=True))
-        )
+        pairs = enumerate(zip(checks, value, strict=True))
+        new = [one if check is None else check(f"{name}[{i}]", one, sizes) for i, (check, one) in pairs]
+        # what needs no promotion stays the same object
+        return value if all(a is b for a, b in zip(new, value, strict=True)) else type(value)(new)
 
 
 @dataclass
@@ -250,7 +250,8 @@ class _Fields(_Check):
                 wrong = wrong or error
                 continue
             promoted = {one: v if not isinstance(v, _Behind) else getattr(value, one) for one, v in new.items()}
-            return value._replace(**promoted)
+            same = all(v is getattr(value, one) for one, v in promoted.items())
+            return value if same else value._replace(**promoted)
         raise wrong or _WrongError(f"{name} must have fields of one length in front.")
 
 
