@@ -283,7 +283,7 @@ class QuasiNewton(Solver):
         length = jnp.where(state.progress[1] > 0, jnp.ones_like(own), own)
         if self.stops:
             return length
-        # of a fixed number of steps the first must contract: its derivative would grow without bound at a solution
+        # of a fixed number of steps from a solution the first must contract: derivatives would grow without bound
         slopes = lambda u: jax.tree.map(
             jnp.multiply,
             state.scaling,
@@ -292,7 +292,8 @@ class QuasiNewton(Solver):
         if scaling.linearized(slopes, x, at_any_price=True) is None:
             return length
         safe = lambda: jnp.minimum(length, inverse_curvature(slopes, trees.zeros_like(x)).astype(length.dtype))
-        return jax.lax.cond(pair.first, safe, lambda: length)
+        near = jnp.sqrt(jnp.maximum(pair.products.gg, 0)) <= trees.eps(x) ** 0.5 * size
+        return jax.lax.cond(pair.first & near, safe, lambda: length)
 
     def _ended(
         self,
