@@ -72,7 +72,7 @@ def accuracy(solver: Tolerant, x: Tree) -> Any:
 def threshold(solver: Tolerant, x: Tree, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
-    ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_units.py``): the scale that
+    ``scales`` is what the state knows of the problem's units (see ``solvers/judge/_units.py``): the scale that
     ``rtol`` multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it
     the error is taken for a relative one.
     """
@@ -221,7 +221,7 @@ def conclude(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, args
 class Round(NamedTuple):
     """What is carried from one verification to the next.
 
-    ``fresh``: the state is still that of nothing. ``done``: the outcome is verified. ``limit``: the number of steps
+    ``fresh``: the state has not been made yet. ``done``: the outcome is verified. ``limit``: the number of steps
     before the next verification. ``refused``: how many results have been. ``share``: that of the tolerance which the
     solver has to meet.
     """
@@ -355,7 +355,7 @@ def iterate(
 
 
 def _blank(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
-    """Return the outcome of nothing, whose state the first look makes."""
+    """Return the outcome before the first step, whose state the first examination makes."""
     scales = jax.tree.map(jnp.ones_like, x)
     shapes = jax.eval_shape(lambda: solver.begin(problem, x, scales, args))
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

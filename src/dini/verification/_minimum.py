@@ -188,7 +188,7 @@ def _curvature(program: Any, x: Tree, way: Tree, free: Callable[[Tree, Tree], Tr
         weights = jnp.where(some, -cross / root, 0), jnp.where(some, half + jnp.sqrt(half**2 + cross**2), 1)
         lower = goes & (ritz < lowest) & (length > 0)
         lowest_vector = trees.axpy(weights[0], now.conjugate, trees.scale(weights[1], now.vector))
-        # the next vector; the first one is the gradient and a little of random signs
+        # the next vector; the first one is the gradient and a little of a random vector
         rest = trees.axpy(-aligned, now.vector, trees.axpy(-norm, now.before, image))
         weight = jnp.where(size > 0, RANDOM * size / trees.size(x) ** 0.5, 1)
         rest = trees.where(goes, rest, trees.axpy(weight, free(scaling.random(x, k), gradient), force))
@@ -267,7 +267,7 @@ def _examined(
         point = trees.axpy(along, loose, _at(shares, x, back, step, aside, nudge))
         return problem.value(clipped(point), *args).astype(dtype)
 
-    told = _values(
+    asked = _values(
         value,
         lambda f: _loose(f, way, parts, rtol),
         lambda f, loose: _unheld(f, loose, slopes, parts),
@@ -277,7 +277,7 @@ def _examined(
         bent,
         missed > MISSED,
     )
-    f = told.f
+    f = asked.f
     noise = jnp.maximum(jnp.abs(f[_NUDGED] - f[_HERE]), jnp.abs(f[_BACK] - f[_HERE]))
     noise = 4 * jnp.where(jnp.isfinite(noise), noise, 0)
     # far out, rounding that exceeds all that the run has gained leaves nothing of the value
@@ -285,12 +285,12 @@ def _examined(
     grown = trees.norm(x) > 2 * trees.norm(start)
     lost = everything & grown & (noise > gained)
     noise = jnp.maximum(ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE]), noise)
-    lower = everything & (told.least < f[_HERE] - noise)
-    point = clipped(_at(told.best, x, back, step, aside, nudge))
-    deeper = told.last < f[_HERE] - ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE])
-    endless = told.follows & told.falls & (deeper | (told.far > FARTHER * told.first))
-    unbounded = ((everything | alone) & endless) | lost
-    missed = jnp.where(lower & (told.best[3] == 0), missed, 0)
+    lower = everything & (asked.least < f[_HERE] - noise)
+    point = clipped(_at(asked.best, x, back, step, aside, nudge))
+    deeper = asked.last < f[_HERE] - ROUNDING * jnp.finfo(dtype).eps * jnp.abs(f[_HERE])
+    falls_on = asked.follows & asked.falls & (deeper | (asked.far > FARTHER * asked.first))
+    unbounded = ((everything | alone) & falls_on) | lost
+    missed = jnp.where(lower & (asked.best[3] == 0), missed, 0)
     return Finding(scales, trees.where(lower, point, x), lower, missed, unbounded)
 
 

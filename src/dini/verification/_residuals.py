@@ -43,6 +43,7 @@ from ..sets._boxes import bounds_of, has_bounds
 from ..status import Status
 from ..trees import Tree
 from ..trees.products import dot, summed
+from ._minimum import DOUBLINGS, ROUNDING
 
 #: units of rounding that a step may promise from a point that is a solution, and from one where steps fail
 NEARLY_NOTHING, PROMISE = 5, 10
@@ -54,8 +55,6 @@ BLUR = 3
 SHARES = tuple(0.25**k for k in range(6))
 #: unknowns have grown where they are so many times as large as at the start
 GROWN = 100
-#: doublings of a way on which a function that has no minimum does not rise; values differ by so many units of rounding
-DOUBLINGS, ROUNDING = 24, 32
 #: the power of rounding that is the share of a gain that counts as nothing
 NOTHING = 0.625
 #: unknowns of so many numbers are looked at with a matrix

@@ -215,7 +215,7 @@ def test_programs_are_kept_but_where_somebody_wants_them_anew(dini, monkeypatch,
 
 def test_a_home_that_cannot_be_written_to_keeps_nobody_from_a_run(dini, monkeypatch):
     def fail():
-        raise PermissionError("keep_programs: folder '/root/.cache' cannot be written to.")
+        raise PermissionError("keep_programs: folder 'programs' cannot be written to.")
 
     monkeypatch.setattr("dini.keep_programs", fail)
     told = dini("run", "parabola-fit")

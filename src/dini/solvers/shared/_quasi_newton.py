@@ -303,7 +303,7 @@ class QuasiNewton(Solver):
         fresh: Any,
         known: Any,
         stuck: Any,
-        endless: Any,
+        falls_on: Any,
         size: Any,
         slope: Any,
         scaled: Tree,
@@ -326,7 +326,7 @@ class QuasiNewton(Solver):
         # where nothing is left to gain beyond rounding, a search that fails has ended at a solution
         hidden = 0.5 * jnp.abs(slope) <= ROUNDING * jnp.finfo(dtype).eps * jnp.abs(now.value)
         status = jnp.where(stuck, jnp.where(hidden, Status.CONVERGED, Status.STALLED), state.status)
-        status = jnp.where(endless, Status.DIVERGED, status).astype(jnp.int32)
+        status = jnp.where(falls_on, Status.DIVERGED, status).astype(jnp.int32)
         return state._replace(
             error=jnp.where(fresh, error, now.error),
             scales=jnp.where(fresh, scales, now.scales),
