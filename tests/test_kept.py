@@ -119,6 +119,8 @@ def test_what_cannot_be_is_refused(tmp_path):
     for wrong in (0, -1, 2.0**30, True):
         with pytest.raises(ValueError, match="max_bytes must be a positive number of bytes, an int: given"):
             dini.keep_programs(tmp_path, max_bytes=wrong)
+    with pytest.raises(TypeError, match="folder must be a path, as a string or a Path: given 3"):
+        dini.keep_programs(3)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         dini.keep_programs(tmp_path / "file" / "programs")

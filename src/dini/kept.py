@@ -82,8 +82,8 @@ def _files(folder: Path) -> list[_File]:
         for entry in entries:
             if entry.name.endswith(_SUFFIX):
                 with contextlib.suppress(FileNotFoundError):  # another process removes what is old, too
-                    told = entry.stat()
-                    found.append(_File(max(told.st_atime, told.st_mtime), told.st_size, entry.path))
+                    stat = entry.stat()
+                    found.append(_File(max(stat.st_atime, stat.st_mtime), stat.st_size, entry.path))
     return found
 
 
@@ -125,6 +125,8 @@ def keep_programs(folder: str | os.PathLike[str] | None = None, *, max_bytes: in
 
     Raises
     ------
+    TypeError
+        If the folder is no path.
     ValueError
         If programs are kept in another folder than the one that is given, and for a bound that is not positive.
     OSError
@@ -139,6 +141,8 @@ def keep_programs(folder: str | os.PathLike[str] | None = None, *, max_bytes: in
     """
     if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes <= 0:
         raise ValueError(f"keep_programs: max_bytes must be a positive number of bytes, an int: given {max_bytes!r}.")
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"keep_programs: folder must be a path, as a string or a Path: given {folder!r}.")
     asked = None if folder is None else Path(folder).expanduser().absolute()
     if not getattr(jax.config, _ON):
         return Kept(None, changed=False)
