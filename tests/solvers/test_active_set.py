@@ -162,8 +162,8 @@ def test_random_programs_of_all_kinds_end_as_they_must():
 def test_thousands_of_random_programs():
     """As above, with more of each kind.
 
-    The proximal step of a linear program leaves rounding of the cost over the proximal term, which for some vertices and
-    on some processors is just above the tolerance (1.9e-8 of 1.5e-8): these stall, visibly, one of 4,800 at most.
+    The proximal step of a linear program leaves rounding of the cost over the proximal term. For some vertices, and on
+    some processors, that is just above the tolerance (1.9e-8 of 1.5e-8): one of 4,800 at most stalls, visibly.
     """
     stalled = 0
     for seed in range(1, 11):
