@@ -9,9 +9,13 @@
   parameter, is in one,
 - a number: so many, the first ones,
 - names: the cases of these ids; `without=[...]`: all but the cases of these ids.
+
+`--thorough-part K/N` takes one of N parts of the thorough tests, those of the files that K modulo N selects. All of them
+take too long for the check of a change: `.ci/run` takes another part every week.
 """
 
 import itertools
+import zlib
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,26 @@ def chosen(items, mark, whole):
     return [item for item, name in zip(items, known, strict=True) if (name in kept if kept else name not in without)]
 
 
+def part(text):
+    """Return the numbers `K`, `N` of `K/N`."""
+    try:
+        which, of = map(int, text.split("/"))
+    except ValueError:
+        which, of = 0, 0
+    if which < 0 or of < 1:
+        raise pytest.UsageError(f"--thorough-part takes K/N, as in 0/3, with K from 0 and N from 1. Given {text!r}.")
+    return which % of, of
+
+
+def within(item, which, of):
+    """Return whether a test's file is in a part: tests of a file share programs, so they are in the same one."""
+    return zlib.crc32(item.nodeid.split("::")[0].encode()) % of == which
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough-part", default="0/1", metavar="K/N", help="run one of N parts of the thorough tests")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     dear, tests = listed(), {}
@@ -97,3 +121,9 @@ def pytest_collection_modifyitems(config, items):
         for item in cases:
             if id(item) not in default:
                 item.add_marker("thorough")
+    which, of = part(config.getoption("--thorough-part"))
+    left = [item for item in items if item.get_closest_marker("thorough") and not within(item, which, of)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        out = set(map(id, left))
+        items[:] = [item for item in items if id(item) not in out]

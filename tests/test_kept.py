@@ -13,6 +13,8 @@ import dini
 from dini import kept
 
 HERE = Path(__file__).parent
+#: groups of some minutes
+SLOW = ["more", "sets", "penalties", "solvers", "estimators"]
 
 
 def counts(folder, group):
@@ -26,7 +28,10 @@ def counts(folder, group):
 
 # two processes each; a failed lane and what is called under jit are among the cases
 @pytest.mark.by_default("first")
-@pytest.mark.parametrize("group", ["first", "verbs", "more", "sets", "penalties", "solvers", "estimators"])
+@pytest.mark.parametrize(
+    "group",
+    ["first", "verbs", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
+)
 def test_a_second_process_compiles_nothing(group, tmp_path):
     before, after = counts(tmp_path, group), counts(tmp_path, group)
     assert sum(compiled for _, compiled in before.values()) > 0
