@@ -65,6 +65,21 @@ def test_names_that_are_no_cases(run):
     result.stderr.fnmatch_lines(['*takes "each", "pairs", *of these: *\'y-3\'*unknown are *x-4*'])
 
 
+def test_parts_of_the_thorough_tests(pytester, run):
+    """Each part has all default tests, and each thorough one is in one part."""
+    one = "import pytest\n\ndef test_a():\n    pass\n\n@pytest.mark.thorough\ndef test_b():\n    pass\n"
+    pytester.makepyfile(**{f"test_{name}": one for name in "cdefghij"})
+    lists = [run("", "--collect-only", "--thorough-part", f"{k}/3").outlines for k in (49, 50, 51)]
+    found = [[line for line in lines if "::" in line] for lines in lists]
+    assert all(sum("test_a" in line for line in lines) == 8 for lines in found)
+    assert sorted(line for lines in found for line in lines if "test_b" in line) == sorted(
+        f"test_{name}.py::test_b" for name in "cdefghij"
+    )
+    assert sum(bool([line for line in lines if "test_b" in line]) for lines in found) > 1
+    for wrong in ("3", "1/0", "-1/3", "a/b"):
+        run("", f"--thorough-part={wrong}").stderr.fnmatch_lines(["*--thorough-part takes K/N*"])
+
+
 def test_each_test_and_each_value_once(run):
     text = """
 import pytest
