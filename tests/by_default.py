@@ -11,8 +11,7 @@
 - names: the cases of these ids; `without=[...]`: all but the cases of these ids.
 
 `--thorough-part K/N` takes one of N parts of the thorough tests, those of the files that K modulo N selects. All of
-them
-take too long for the check of a change: `.ci/run` takes another part every week.
+them take too long for the check of a change: `.ci/run` takes another part every week.
 """
 
 import itertools
