@@ -11,10 +11,13 @@
 - names: the cases of these ids; `without=[...]`: all but the cases of these ids.
 
 `--thorough-part K/N` takes one of N parts of the thorough tests, those of the files that K modulo N selects. All of
-them take too long for the check of a change: `.ci/run` takes another part every week.
+them take too long for the check of a change: `.ci/run` takes another part every week. `--thorough-minutes M`
+skips those that come later than `M` minutes after the start, so that a slow machine ends in time; their number is in
+the summary.
 """
 
 import itertools
+import time
 import zlib
 from pathlib import Path
 
@@ -101,6 +104,24 @@ def within(item, which, of):
 
 def pytest_addoption(parser):
     parser.addoption("--thorough-part", default="0/1", metavar="K/N", help="run one of N parts of the thorough tests")
+    parser.addoption("--thorough-minutes", type=float, metavar="M", help="begin no thorough test after M minutes")
+
+
+_began = time.monotonic()
+_LATE = "a thorough test, later than --thorough-minutes"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    minutes = item.config.getoption("--thorough-minutes")
+    if minutes is not None and time.monotonic() - _began > 60 * minutes and item.get_closest_marker("thorough"):
+        pytest.skip(_LATE)
+
+
+def pytest_terminal_summary(terminalreporter):
+    late = sum(_LATE in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if late:
+        terminalreporter.line(f"{late} thorough tests were not begun: the time of --thorough-minutes was over")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -196,7 +196,12 @@ def apart(one, other):
     [
         (dl.TunedLasso, {}, np.log([0.15])),
         (dl.TunedElasticNet, {}, np.log([0.15, 0.1])),
-        (dl.TunedGroupLasso, {"feature_groups": np.repeat(range(5), 2)}, np.log([0.12])),
+        pytest.param(
+            dl.TunedGroupLasso,
+            {"feature_groups": np.repeat(range(5), 2)},
+            np.log([0.12]),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_it_is_the_risk_and_its_derivative(kind, settings, theta):

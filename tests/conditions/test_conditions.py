@@ -451,7 +451,7 @@ def test_sparse_matrices_of_jax_have_their_own_products():
     np.testing.assert_allclose(thin, dense, atol=1e-9)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_mirror_descent_on_sets_with_an_entropy_projection():
     """Solutions inside of the bounds, beside projected gradients; derivatives by either method's fixed point."""
     rng = np.random.default_rng(0)

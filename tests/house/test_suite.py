@@ -80,6 +80,14 @@ def test_parts_of_the_thorough_tests(pytester, run):
         run("", f"--thorough-part={wrong}").stderr.fnmatch_lines(["*--thorough-part takes K/N*"])
 
 
+def test_thorough_tests_that_come_too_late(run):
+    one = "import pytest\n\ndef test_a():\n    pass\n\n@pytest.mark.thorough\ndef test_b():\n    pass\n"
+    result = run(one, "--thorough-minutes=-1")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["1 thorough tests were not begun*"])
+    run(one, "--thorough-minutes=9").assert_outcomes(passed=2)
+
+
 def test_each_test_and_each_value_once(run):
     text = """
 import pytest

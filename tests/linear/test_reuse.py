@@ -208,7 +208,7 @@ def test_a_sparse_hessian_is_factorized_for_the_solve_alone(solver):
     assert _sparse._FACTORS.made - before - alone <= alone + 1
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_sparse_factor_in_a_batch_and_from_the_solution():
     """Lanes have their own factors; a solve that starts at its end has none, and makes it."""
     slopes = jax.vmap(jax.grad(lambda s: jnp.sum(deflect(s))))(jnp.array([0.5, 2.0]))

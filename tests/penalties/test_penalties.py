@@ -277,6 +277,28 @@ def test_conjugates_that_are_known():
         penalties.L0(1.0).conjugate_prox(x, 1.0)
 
 
+def test_groups_of_a_matrix_are_named():
+    x = jnp.array([[3.0, 4.0], [0.6, 0.8]])
+    whole = penalties.GroupLasso(0.5, axis="all")
+    np.testing.assert_allclose(whole.prox(x, 1.0), penalties.GroupLasso(0.5).prox(x.ravel(), 1.0).reshape(2, 2))
+    np.testing.assert_allclose(whole.value(x), 0.5 * jnp.linalg.norm(x))
+    assert not whole.separates_rows(x)
+    for call in (
+        lambda p: p.prox(x, 1.0),
+        lambda p: p.value(x),
+        lambda p: p.check(x),
+        lambda p: p.kink_distance(x, 1.0),
+    ):
+        call(whole)
+        with pytest.raises(ValueError, match=r'needs an axis for an array of shape \(2, 2\).*axis="all"'):
+            call(penalties.GroupLasso(0.5))
+    # of a batch of vectors no axis need be named
+    each = jax.vmap(lambda row: penalties.GroupLasso(0.5).prox(row, 1.0))(x)
+    np.testing.assert_allclose(each, penalties.GroupLasso(0.5, axis=1).prox(x, 1.0))
+    with pytest.raises(ValueError, match="GroupLasso's axis must be an integer"):
+        penalties.GroupLasso(0.5, axis="rows")
+
+
 @pytest.mark.thorough
 def test_distances_to_kinks_by_hand():
     x = jnp.array([3.0, -0.6, 0.2])

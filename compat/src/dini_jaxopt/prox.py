@@ -87,7 +87,7 @@ def prox_elastic_net(x: Any, hyperparams: tuple[Any, Any] | None = None, scaling
     """
 
 
-@_of(lambda strength: penalties.GroupLasso(or_one(strength)), "[1.5 2. ]", "jnp.array([3.0, 4.0]), 2.5")
+@_of(lambda strength: penalties.GroupLasso(or_one(strength), axis="all"), "[1.5 2. ]", "jnp.array([3.0, 4.0]), 2.5")
 def prox_group_lasso(x: Any, l2reg: Any = 1.0, scaling: Any = 1.0) -> Any:
     r"""Return the proximal point of :math:`\lambda \|y\|_2`, the whole tree being one group; zero at zero.
 

@@ -94,7 +94,7 @@ _OTHER_LIBRARIES = {
     "prox_lasso": "dini.penalties.L1(strength).prox(x, step_size)",
     "prox_non_negative_lasso": "dini.penalties.NonNegative(dini.penalties.L1(strength)).prox(x, step_size)",
     "prox_elastic_net": "dini.penalties.ElasticNet(strength, ratio).prox(x, step_size)",
-    "prox_group_lasso": "dini.penalties.GroupLasso(strength).prox(x, step_size)",
+    "prox_group_lasso": 'dini.penalties.GroupLasso(strength, axis="all").prox(x, step_size)',
     "prox_ridge": "dini.penalties.Ridge(strength).prox(x, step_size)",
     "prox_non_negative_ridge": "dini.penalties.NonNegative(dini.penalties.Ridge(strength)).prox(x, step_size)",
     "projection_simplex": "dini.sets.Simplex(radius).project(x)",

@@ -112,7 +112,7 @@ def _route(penalty: Any, constraint: Any) -> str | None:
         return "after" if mixed or _homogeneous(penalty) else None
     if isinstance(penalty, TotalVariation) and _one_interval(constraint):
         return "after"
-    if isinstance(penalty, GroupLasso) and penalty.axis is None and isinstance(constraint, Cone | Orthant):
+    if isinstance(penalty, GroupLasso) and not isinstance(penalty.axis, int) and isinstance(constraint, Cone | Orthant):
         return "before"
     if penalty.elementwise and isinstance(constraint, Simplex | BoxSection):
         return "multiplier"

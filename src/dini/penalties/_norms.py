@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +185,13 @@ class GroupLasso(Penalty):
     strength
         :math:`\lambda \ge 0`, a scalar.
     axis
-        The axis (of every leaf) along which the elements of a group lie. Default: the whole unknown is one group.
+        The axis (of every leaf) along which the elements of a group lie, or ``"all"``: the whole unknown is one group.
+        Default: the whole unknown, of vectors and scalars only; of an array with several axes it must be said.
+
+    Raises
+    ------
+    ValueError
+        Where no axis is given and the unknown has an array with several axes.
 
     Examples
     --------
@@ -193,23 +199,42 @@ class GroupLasso(Penalty):
     >>> from dini.penalties import GroupLasso
     >>> print(GroupLasso(2.5).prox(jnp.array([3.0, 4.0]), 1.0))
     [1.5 2. ]
+    >>> rows = jnp.array([[3.0, 4.0], [0.6, 0.8]])
+    >>> print(GroupLasso(2.5, axis=1).prox(rows, 1.0))
+    [[1.5 2. ]
+     [0.  0. ]]
     """
 
     strength: Any = 1.0
-    axis: int | None = field(default=None, metadata={"static": True})
+    axis: int | Literal["all"] | None = field(default=None, metadata={"static": True})
 
     monotone = True
 
     def __post_init__(self) -> None:
         require_all_positive("GroupLasso's strength", self.strength, or_zero=True)
+        if self.axis not in (None, "all") and not isinstance(self.axis, int):
+            raise ValueError(f'GroupLasso\'s axis must be an integer, "all" or None: given {self.axis!r}.')
+
+    def _along(self, x: Tree) -> int | None:
+        """Return the axis of groups, or ``None`` where the whole unknown is one."""
+        if self.axis is not None:
+            return None if self.axis == "all" else self.axis
+        for leaf in jax.tree.leaves(x):
+            if jnp.ndim(leaf) > 1:
+                raise ValueError(
+                    f"GroupLasso needs an axis for an array of shape {jnp.shape(leaf)}: with axis=1 the rows "
+                    'of a matrix are groups, with axis=0 its columns, and with axis="all" all elements are one group.'
+                )
+        return None
 
     def _norms(self, x: Tree) -> Any:
-        if self.axis is None:
+        axis = self._along(x)
+        if axis is None:
             size = trees.norm(x)
             return jax.tree.map(lambda _: size, x)
 
         def one(u: jax.Array) -> jax.Array:
-            squared = jnp.sum(u * u, axis=self.axis, keepdims=True)
+            squared = jnp.sum(u * u, axis=axis, keepdims=True)
             positive = squared > 0
             return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
 
@@ -217,7 +242,7 @@ class GroupLasso(Penalty):
 
     def value(self, x: Tree) -> jax.Array:
         """Return the sum of the groups' norms."""
-        if self.axis is None:
+        if self._along(x) is None:
             return self.strength * trees.norm(x)
         return self.strength * total(self._norms(x), x)
 
@@ -237,7 +262,7 @@ class GroupLasso(Penalty):
         """Return ``x`` with each group projected onto the ball of the strength's radius."""
         del eta
         radius = positive(self.strength, or_zero=True)
-        if (axis := self.axis) is None:
+        if (axis := self._along(x)) is None:
             return onto_ball(x, radius)
         # one ball for each group: the axis is mapped over last
         each = lambda u: jax.vmap(onto_ball, (0, None))(u.reshape(-1, u.shape[-1]), radius).reshape(u.shape)
@@ -254,17 +279,18 @@ class GroupLasso(Penalty):
         if jnp.ndim(self.strength) != 0:
             raise ValueError(f"GroupLasso's strength must be a scalar: given shape {jnp.shape(self.strength)}.")
         for leaf in jax.tree.leaves(x):
-            if self.axis is not None and not -leaf.ndim <= self.axis < leaf.ndim:
+            axis = self._along(x)
+            if axis is not None and not -leaf.ndim <= axis < leaf.ndim:
                 raise ValueError(
                     f"GroupLasso's axis must be an axis of every leaf: given {self.axis} for {leaf.shape}."
                 )
 
     def separates_rows(self, x: jax.Array) -> bool:
         """Return whether no group spans several rows."""
-        return self.axis is not None and x.ndim > 1 and self.axis % x.ndim > 0
+        return isinstance(self.axis, int) and x.ndim > 1 and self.axis % x.ndim > 0
 
     def row(self, i: Any, x: jax.Array) -> GroupLasso:
         """Return the penalty of one row."""
         del i
-        assert self.axis is not None
+        assert isinstance(self.axis, int)
         return GroupLasso(self.strength, axis=self.axis % x.ndim - 1)

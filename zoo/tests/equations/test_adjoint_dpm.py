@@ -296,7 +296,7 @@ def test_the_examples_of_docstrings(module):
         assert doctest.testmod(module).failed == 0
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_all_parts_of_the_experiment_run():
     settings = experiment.settings.tiny()
     done = performed("adjoint-dpm", experiment, dataclasses.replace(settings, parts=experiment.settings().parts))

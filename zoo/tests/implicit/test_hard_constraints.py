@@ -297,7 +297,7 @@ def test_derivatives_are_taken_before_the_split():
     assert np.all(np.abs(whole[1, :, :2] - boxes[1, :, :2]) > 1e-6)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_sharded_experts_are_those_of_one_batch(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # it compiles faster
     work = Workload(times=6, places=16, functions=3, experts=4, num_points=16, batch=2, rounds=1)
