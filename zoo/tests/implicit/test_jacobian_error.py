@@ -75,7 +75,8 @@ def test_the_bound_holds_where_the_condition_is_curved():
     exact = -(root**3) / (3 * theta * root**2 + 1)
     assert constants.slope == pytest.approx(1.08 / 2.92 + 14.4 * 0.125 / 2.92**2)
     for error in (-radius, -0.01, 0.01, radius):
-        J = dini.root_jvp(lambda x, theta: theta * x**3 + x - 1, root + error, (theta,), (1.0,))
+        # a tenth from the root the derivative is refused: here its error is what is asked for
+        J = dini.root_jvp(lambda x, theta: theta * x**3 + x - 1, root + error, (theta,), (1.0,), on_failure="ignore")
         assert 0 < abs(J - exact) <= constants.slope * abs(error)
 
 

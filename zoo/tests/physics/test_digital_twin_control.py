@@ -265,7 +265,7 @@ def test_the_best_constant():
     np.testing.assert_allclose(costs, found)
     np.testing.assert_array_equal(best, grid[np.argmin(found)])
     assert best == 17
-    with pytest.raises(ValueError, match="grid must have a control in each row"):
+    with pytest.raises(ValueError, match=r"grid must have the shape \(n, m\): given \(1,\)"):
         constant_policy_search(abm, cost, [5.0], keys, steps)
 
 
