@@ -318,6 +318,12 @@ def root_jvp(
 
     ``tangents`` has the structure of ``args``; the tangent of an argument that is not floating-point is ignored.
 
+    Raises
+    ------
+    DerivativeError
+        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the linear
+        map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
+
     Examples
     --------
     >>> import dini
@@ -357,6 +363,12 @@ def root_vjp(
     r"""Return the cotangents of ``args`` for a cotangent of a root of ``F(x, *args)``, by one transposed solve.
 
     Arguments that are not floating-point get ``None``.
+
+    Raises
+    ------
+    DerivativeError
+        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the linear
+        map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples
     --------
