@@ -321,8 +321,8 @@ def root_jvp(
     Raises
     ------
     DerivativeError
-        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the linear
-        map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
+        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
+        linear map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples
     --------
@@ -367,8 +367,8 @@ def root_vjp(
     Raises
     ------
     DerivativeError
-        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the linear
-        map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
+        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
+        linear map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples
     --------
