@@ -67,7 +67,7 @@ def grid() -> str:
     for field in registry.fields():
         for entry in field.systems:
             if pages.picture(entry) is not None:
-                where = f"../zoo/{field.name}/#{pages.anchor(entry)}"
+                where = f"../zoo/{pages.address(entry).removesuffix('.md')}/"
                 shown = f"../zoo/pictures/{entry.name}.png"
                 groups.setdefault(f"Zoo: {field.title}", []).append(card(where, shown, entry.title, entry.summary))
     return "\n\n".join(
@@ -93,10 +93,10 @@ def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Give the site's contents the pages of the gallery, in the order of its groups."""
+    """Give the navigation the pages of the gallery, before the API, in the order of its groups."""
     groups: dict[str, list[dict[str, str]]] = {}
     for name, about in entries():
         groups.setdefault(about["group"], []).append({about["title"]: f"gallery/{name}.md"})
     before = next(place for place, entry in enumerate(config.nav) if "API" in entry)
-    config.nav.insert(before, {"Gallery": ["gallery/index.md", *({title: made} for title, made in groups.items())]})
+    config.nav.insert(before, {"Examples": ["gallery/index.md", *({title: made} for title, made in groups.items())]})
     return config

@@ -1,8 +1,7 @@
 """What the site needs beside Markdown, done while it is built, so that a browser needs no script for it.
 
 Formulas become MathML; cells of tables get the names of their columns, which a narrow window shows in each cell; the
-footer gets the version. The zoo's gallery and the page of each of its fields are made from the results of its
-experiments.
+footer gets the version. The pages of the zoo's fields and systems are made from the results of its experiments.
 """
 
 import html
@@ -25,27 +24,34 @@ HEADING = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
 #: in `report.md` and in `index.md`
-ISSUES, REPOSITORY = "<!-- issues -->", "<!-- repository -->"
+ISSUES, REPOSITORY, VERSION = "<!-- issues -->", "<!-- repository -->", "<!-- version -->"
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Give the footer the version, and the site's contents the zoo's pages, before their last entry."""
+    """Give the footer the version, and the navigation the zoo's pages, before its last entry: a section for a field."""
     config.extra["dini_version"] = importlib.metadata.version("dini")
-    fields = [{field.title: f"zoo/{field.name}.md"} for field in registry.fields() if field.systems]
-    config.nav.insert(-1, {"Zoo": [{"Gallery": "zoo/index.md"}, *fields]})
+    sections: list[Any] = ["zoo/index.md"]
+    for field in registry.fields():
+        if field.systems:
+            systems = [{entry.title: f"zoo/{pages.address(entry)}"} for entry in field.systems]
+            sections.append({field.title: [f"zoo/{field.name}/index.md", *systems]})
+    config.nav.insert(-1, {"Zoo": sections})
     return config
 
 
 def on_page_markdown(markdown: str, /, *, config: Any, **_: Any) -> str:
-    """Say where the repository and its issues are: at the address that `mkdocs.yml` has as `repo_url`, if any."""
+    """Put in the version, and where the repository and its issues are: at `repo_url` of `mkdocs.yml`, if it is set."""
     if config.repo_url:
         address = config.repo_url.rstrip("/")
-        issues, repository = f"Open an issue in [the tracker]({address}/issues).", f"It is at [{address}]({address})."
+        issues = f"Open an issue in [the tracker]({address}/issues)."
+        repository = f"The source is at [{address}]({address})."
     else:
         asked = "`git remote get-url origin` prints its address"
         issues = f"Open an issue where the repository is: in a checkout, {asked}."
-        repository = f"It is in the repository that you have a checkout of: {asked}."
-    return markdown.replace(ISSUES, issues).replace(REPOSITORY, repository)
+        repository = f"The source is in the repository that your checkout came from: {asked}."
+    for mark, text in ((ISSUES, issues), (REPOSITORY, repository), (VERSION, config.extra["dini_version"])):
+        markdown = markdown.replace(mark, text)
+    return markdown
 
 
 def on_files(files: Any, /, *, config: Any) -> Any:

@@ -8,7 +8,7 @@ writes the table of `docs/design.md` anew; `test_structure.py` holds the code an
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "design.md"
-BEGIN, END = "| floor | holds |", "\n\nThe zoo is a second distribution"
+BEGIN, END = "| layer | holds |", "\n\nThe zoo is a second distribution"
 
 #: the floors from the ground up, and what each holds
 FLOORS = [
@@ -17,17 +17,17 @@ FLOORS = [
         "imports that wait; pytrees as vectors; what is written for XLA's sake",
     ),
     (("kept",), "compiled programs that are kept between processes"),
-    (("protocols",), "what the floors ask of one another, as types: problems, conditions, solvers, states"),
-    (("explanations",), "what failures are told with: the cause, the remedy"),
-    (("checks",), "settings at the door, the shape of all classes of settings"),
+    (("protocols",), "what the layers require of one another, as types: problems, conditions, solvers, states"),
+    (("explanations",), "messages for failures: the cause, the remedy"),
+    (("checks",), "checks of settings, and the decorator of all classes of settings"),
     (
         ("functions",),
         "a user's functions as pytrees: what they read, whether their programs are the same, what they cost",
     ),
     (("reports",), "failures that a running program reports"),
-    (("status",), "how failures are told"),
+    (("status",), "statuses, and what a failure becomes: an exception, a warning, NaN"),
     (("numerics",), "algorithms on arrays: isotonic regression, functions of spectra, working sets, pivots"),
-    (("linear",), "which linear solver, and whether to believe it; BiCGStab is JAX's, LSMR is Lineax's"),
+    (("linear",), "linear solvers, their choice, the check of their residual; BiCGStab is JAX's, LSMR is Lineax's"),
     (("sets",), "projections with their derivatives"),
     (("penalties", "perturbed"), "proximal operators with their derivatives; perturbed optimizers"),
     (("losses",), "losses with their derivatives"),
@@ -38,21 +38,21 @@ FLOORS = [
     (("loop", "monitors"), "the one loop that drives all solvers, and watching it from outside"),
     (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),
-    (("defaults",), "the choice of who does not choose"),
-    (("door", "failures", "timed"), "what a solve takes; what becomes of a failed one; one that stops after a time"),
-    (("solving",), "the road"),
-    (("batches", "iterators"), "the road for batches of problems and for streams of data"),
+    (("defaults",), "default solvers"),
+    (("door", "failures", "timed"), "checks of a solve's arguments; handling of failures; solves with a time limit"),
+    (("solving",), "`solve`"),
+    (("batches", "iterators"), "`solve` for batches of problems and for streams of data"),
     (
         ("certified", "handed_in", "one_sided"),
         "derivatives with an estimate of their error; at points that are handed in; at kinks",
     ),
     (("nearest_programs",), "what a quadratic program becomes whose constraints contradict one another"),
-    (("conic", "convex", "verbs"), "the doors to the road; those of programs are `convex` (quadratic) and `conic`"),
+    (("conic", "convex", "verbs"), "the verbs; those of programs are in `convex` (quadratic) and `conic`"),
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
-    (("adapters",), "other people's solvers as solvers of dini's problems"),
+    (("adapters",), "solvers of other libraries for dini's problems"),
     (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),
     (("extend",), "what libraries on top use besides the classes"),
-    (("compat",), "another name of `dini_jaxopt`, JAXopt's names over this house, where it is installed"),
+    (("compat",), "another name of `dini_jaxopt`, JAXopt's names over dini, if it is installed"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 

@@ -40,6 +40,16 @@ PUBLIC = [dini, *(value for name in dini.__all__ if isinstance(value := getattr(
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 OUTPUT = re.compile(r"# ->[ ]?(.*)$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
+
+#: words that readers from outside do not know in these meanings, or read twice; `docs/glossary.md` has those to use
+AVOIDED = (
+    "astray|by and by|claims?|dear|dearest|doors?|floors?|goes? to and fro|house|knobs?|made anew|"
+    "nobody|referees?|roads?|somebody|stands? still|to be had|told|who does not|"
+    "without a word|without being asked"
+)
+WORDS = re.compile(rf"\b(?:{AVOIDED})\b", re.IGNORECASE)
+#: what is not prose: blocks of code, code in a line, and the README's table, which is made from the zoo
+NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|<!-- systems.*?<!-- end of systems -->", re.DOTALL | re.MULTILINE)
 DESCRIBED = re.compile(r"^::: (\S+)$", re.MULTILINE)
 
 
@@ -142,6 +152,13 @@ def test_docstring_examples(name):
 @pytest.mark.parametrize("script", EXAMPLES, ids=name_of)
 def test_example(script):
     as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=name_of)
+def test_words(page):
+    """No page of the guide uses a private or an ambiguous word."""
+    found = sorted({match[0].lower() for match in WORDS.finditer(NOT_PROSE.sub("", page.read_text(encoding="utf-8")))})
+    assert not found, f"{page.name}: {found}; say it in the words of docs/glossary.md"
 
 
 def test_gallery():

@@ -1,4 +1,4 @@
-"""Pages that are made from results: the README's table, and, while the site is built, the gallery and a page a field.
+"""Pages that are made from results: the README's table, and, while the site is built, a page for each field and system.
 
 The results are the files `zoo/results/NAME.json` and `NAME.png` of a checkout, which
 `dini run NAME --save zoo/results` writes.
@@ -114,73 +114,84 @@ def _seconds(found: dict[str, Any]) -> str:
 
 
 def _shown(entry: Entry) -> str:
+    """The picture, as a link to itself, on a page of a field or of a system."""
     if picture(entry) is None:
         return ""
     name = html.escape(entry.title, quote=True)
-    return f"[![{name}: picture of the experiment](pictures/{entry.name}.png)](pictures/{entry.name}.png)\n\n"
+    return f"[![{name}: picture of the experiment](../pictures/{entry.name}.png)](../pictures/{entry.name}.png)"
 
 
 def anchor(entry: Entry) -> str:
-    """The address of a system within the page of its field."""
+    """The name of a system's page, and of its part of the field's page."""
     return re.sub(r"[^a-z0-9]+", "-", entry.name.lower()).strip("-")
 
 
-def gallery() -> str:
-    """Every system: its picture, its figures beside the paper's, its command."""
+def address(entry: Entry) -> str:
+    """The path of a system's page within the zoo's folder."""
+    return f"{entry.field}/{anchor(entry)}.md"
+
+
+def overview() -> str:
+    """All fields, with a table of their systems and results."""
     lines = [
-        "# Gallery",
+        "# Zoo",
         "",
-        "Published methods built on dini, each with an experiment that shows its paper's claim, or that it does not "
-        "hold at this scale. The figures are those of the last run, beside the paper's and those of a specification "
-        "that was made with other code.",
+        "Published methods built on dini. Each has a page: the method, an example, and an experiment whose figures "
+        "stand beside those of the paper. `uv run dini list` names all systems in a checkout, and "
+        "`uv run dini run NAME` repeats an experiment.",
         "",
     ]
     for field in fields():
         if not field.systems:
             continue
-        lines += [f"## [{field.title}]({field.name}.md)", ""]
+        lines += [f"## [{field.title}]({field.name}/index.md)", ""]
+        lines += ["| system | what it does | result |", "| --- | --- | --- |"]
         for entry in field.systems:
-            lines += [
-                f"### [{entry.title}]({field.name}.md#{anchor(entry)}) {{ #{anchor(entry)} }}",
-                "",
-                f"{entry.summary} *{entry.paper}*",
-                "",
-                _shown(entry) + _sentence(entry),
-                "",
-                f"```console\n$ uv run dini run {entry.name}\n```",
-                "",
-                f'??? note "Figures beside the references"\n\n{_indented(figure_table(entry))}',
-                "",
-            ]
+            name = f"[{_cell(entry.title)}]({address(entry)})"
+            lines.append(f"| {name} | {_cell(entry.summary)} | {_cell(_headline(entry))} |")
+        lines.append("")
     return "\n".join(lines)
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())
-
-
 def field_page(field: Field) -> str:
-    """A field: its introduction, and of each system its own text, picture, figures and command."""
+    """A field: its introduction, and of each system a summary, its result and its picture, with a link to its page."""
     parts = [field.introduction.strip()]
     for entry in field.systems:
         parts += [
-            f"## {entry.title} {{ #{anchor(entry)} }}",
-            entry.page.strip(),
-            f"### What the experiment shows {{ #{anchor(entry)}-figures }}",
+            f"## [{entry.title}]({anchor(entry)}.md) {{ #{anchor(entry)} }}",
+            f"{entry.summary} *{entry.paper}*",
             _sentence(entry),
-            _shown(entry) + figure_table(entry),
-            f"```console\n$ uv run dini run {entry.name}\n```",
+            _shown(entry),
+            f"[Method, example and figures]({anchor(entry)}.md)",
         ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def system_page(entry: Entry) -> str:
+    """A system: its result and picture, the method with an example, its figures and its command."""
+    parts = [
+        f"# {entry.title}",
+        f"{entry.summary} *{entry.paper}*",
+        f"**Result.** {_sentence(entry)}",
+        _shown(entry),
+        "## The method { #method }",
+        entry.page,
+        "## Figures of the experiment { #figures }",
+        figure_table(entry),
+        "## Run it { #run }",
+        f"```console\n$ uv run dini run {entry.name}\n```",
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def site() -> dict[str, str | Path]:
     """Pages and pictures of the site by their paths: text for a page, a path for a picture."""
-    found: dict[str, str | Path] = {"zoo/index.md": gallery()}
+    found: dict[str, str | Path] = {"zoo/index.md": overview()}
     for field in fields():
         if field.systems:
-            found[f"zoo/{field.name}.md"] = field_page(field)
+            found[f"zoo/{field.name}/index.md"] = field_page(field)
         for entry in field.systems:
+            found[f"zoo/{address(entry)}"] = system_page(entry)
             if (path := picture(entry)) is not None:
                 found[f"zoo/pictures/{entry.name}.png"] = path
     return found

@@ -66,7 +66,7 @@ class Entry:
 
     @property
     def page(self) -> str:
-        """Its part of the field's page."""
+        """Markdown: the method, with an example, for its page."""
         return (self.folder / PAGE).read_text(encoding="utf-8")
 
     def load(self) -> Experiment:
