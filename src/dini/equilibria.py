@@ -110,7 +110,7 @@ def variational_inequality(
     return solve(
         problem,
         _DEFAULT if solver is None else solver,
-        x0,
+        check_unknown(x0, "x0"),
         *args,
         differentiation=differentiation,
         on_failure=on_failure,

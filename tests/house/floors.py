@@ -47,7 +47,10 @@ FLOORS = [
         "derivatives with an estimate of their error; at points that are handed in; at kinks",
     ),
     (("nearest_programs",), "what a quadratic program becomes whose constraints contradict one another"),
-    (("conic", "convex", "equilibria", "verbs"), "the doors to the road; those of programs are `convex` (quadratic) and `conic`"),
+    (
+        ("conic", "convex", "equilibria", "verbs"),
+        "the doors to the road; those of programs are `convex` (quadratic) and `conic`",
+    ),
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
     (("adapters",), "other people's solvers as solvers of dini's problems"),
     (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),

@@ -59,7 +59,7 @@ class State(NamedTuple):
 
 
 class _Equation(NamedTuple):
-    """The natural residual as an equation, with what is added to its Jacobian's diagonal."""
+    """The natural residual as an equation, with what is added to the diagonal of the operator's Jacobian."""
 
     problem: VariationalInequality
     at: Tree
@@ -72,8 +72,10 @@ class _Equation(NamedTuple):
 
     def residual(self, x: Tree, *args: Tree) -> Any:
         """Return the residual."""
-        point = _natural.ahead(self.problem, x, self.problem.operator(x, *args), self.width)
-        return trees.axpy(self.shift, trees.sub(x, self.at), trees.sub(x, point))
+        forward = trees.axpy(-self.width, self.problem.operator(x, *args), x)
+        # within the projection, so that what a bound holds goes to it in one step
+        forward = trees.axpy(-self.shift, trees.sub(x, self.at), forward)
+        return trees.sub(x, self.problem.prox(forward, self.width))
 
 
 @solver
@@ -83,12 +85,12 @@ class SemismoothNewton(Solver):
     .. math::
         \begin{aligned}
         R(x) &= x - \Pi_C(x - \eta F(x)), \qquad (1) \\
-        (V + \mu I)\, d &= -R(x), \qquad V = I - \Pi_C'\,(I - \eta F'(x)), \qquad (2) \\
+        V d &= -R(x), \qquad V = I - \Pi_C'\,(I - \eta F'(x) - \mu I), \qquad (2) \\
         x(s) &= \Pi_C(x + s d), \qquad \|R(x(s))\| \le (1 - s / 10)\,\|R\| \qquad (3)
         \end{aligned}
 
-    ``V`` is an element of the generalized Jacobian of ``R``, with the derivative of the projection that JAX takes, and
-    :math:`\eta` is one over the size of :math:`F'(x)`. The shift :math:`\mu`, which vanishes with ``R`` down to
+    But for the shift :math:`\mu`, ``V`` is an element of the generalized Jacobian of ``R``, with the derivative of the projection that JAX takes, and
+    :math:`\eta` is one over the size of :math:`F'(x)`. The shift, which vanishes with ``R`` down to
     :math:`\epsilon^{0.42}`, lets solutions be degenerate and not isolated (a game with several equilibria, flows on
     paths). Trials are (3) with ``s`` one, a quarter and a sixteenth; where all fail, :class:`dini.Extragradient` steps
     follow, which converge for monotone ``F``, and after 5, 10, ... of them another direction is tried. After 20 Newton
