@@ -53,6 +53,7 @@ def test_a_kink_is_a_tie():
     jax.jacrev(lambda cost: sold(cost, differentiation=mode))(cost.at[2].set(5.0))
 
 
+@pytest.mark.thorough
 def test_second_derivatives():
     fun = lambda x, a: jnp.exp(x) - a * jnp.array([1.0, 2.0, 0.5]) + 0.1 * jnp.roll(x, 1) ** 2
     solve = lambda a: jnp.sum(dini.variational_inequality(fun, jnp.zeros(3), a, constraint=POSITIVE).x ** 2)
@@ -85,8 +86,9 @@ def test_a_toll_in_the_network_of_braess():
     np.testing.assert_allclose([travelled(0.0)[0], travelled(50.0)[0]], [6 * 92.0, 6 * 83.0], rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_flows_on_paths_that_are_not_unique():
-    """Links' flows are: they do not depend on the start; the derivative of the paths' flows is refused."""
+    """Links' flows are: they do not depend on the start; those of paths need not be."""
 
     def links(start):
         init = jax.tree.map(jnp.asarray, start)
@@ -112,6 +114,7 @@ def test_a_game_of_two_with_constraints():
     np.testing.assert_allclose([*free, *dfree], [0.8, 2.4, 0.4, 1.2], atol=1e-9)
 
 
+@pytest.mark.by_default("newton-float64", "extragradient-float32")
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_units_do_not_decide(solver, dtype):

@@ -89,14 +89,14 @@ class SemismoothNewton(Solver):
         x(s) &= \Pi_C(x + s d), \qquad \|R(x(s))\| \le (1 - s / 10)\,\|R\| \qquad (3)
         \end{aligned}
 
-    But for the shift :math:`\mu`, ``V`` is an element of the generalized Jacobian of ``R``, with the derivative of the projection that JAX takes, and
-    :math:`\eta` is one over the size of :math:`F'(x)`. The shift, which vanishes with ``R`` down to
-    :math:`\epsilon^{0.42}`, lets solutions be degenerate and not isolated (a game with several equilibria, flows on
-    paths). Trials are (3) with ``s`` one, a quarter and a sixteenth; where all fail, :class:`dini.Extragradient` steps
-    follow, which converge for monotone ``F``, and after 5, 10, ... of them another direction is tried. After 20 Newton
-    steps from points that are worse than the best one so far, a Newton step must improve on that, so that for monotone
-    ``F`` no cycle is possible. Near a solution at which the generalized Jacobian is regular, convergence is quadratic.
-    Where ``F`` is not monotone nothing is guaranteed but that a failure says so.
+    But for the shift :math:`\mu`, ``V`` is an element of the generalized Jacobian of ``R``, with the derivative of the
+    projection that JAX takes, and :math:`\eta` is one over the size of :math:`F'(x)`. The shift, which vanishes with
+    ``R`` down to :math:`\epsilon^{0.42}`, lets solutions be degenerate and not isolated (a game with several
+    equilibria, flows on paths). Trials are (3) with ``s`` one, a quarter and a sixteenth; where all fail, steps of
+    :class:`dini.Extragradient` follow, which converge for monotone ``F``, and after 5, 10, ... of them another
+    direction is tried. After 20 Newton steps from points that are worse than the best one so far, a Newton step must
+    improve on that, so that for monotone ``F`` no cycle is possible. Near a solution at which the generalized Jacobian
+    is regular, convergence is quadratic. Where ``F`` is not monotone nothing is guaranteed but that a failure says so.
 
     Each trial is one step and one evaluation of ``F``; an extragradient step is two. The error is
     :math:`\|R(x)\|_2 / \eta`; that it is small enough is read from the Newton direction, which is the error of ``x``.
