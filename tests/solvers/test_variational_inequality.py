@@ -88,7 +88,7 @@ def test_a_toll_in_the_network_of_braess():
 
 @pytest.mark.thorough
 def test_flows_on_paths_that_are_not_unique():
-    """Links' flows are: they do not depend on the start; those of paths need not be."""
+    """Links' flows are: they do not depend on the start; those of paths do, and have no derivative, which is said."""
 
     def links(start):
         init = jax.tree.map(jnp.asarray, start)
@@ -96,6 +96,11 @@ def test_flows_on_paths_that_are_not_unique():
         return equilibria.link_flows(dini.variational_inequality(equilibria.travel_times, init, 0.5, **how).x)
 
     np.testing.assert_allclose(links(equilibria.EVEN), links(equilibria.FIRST), atol=1e-5)
+    how = {"constraint": equilibria.STREETS}
+    solve = lambda toll: dini.variational_inequality(equilibria.travel_times, start, toll, **how).x
+    start = jax.tree.map(jnp.asarray, equilibria.EVEN)
+    with pytest.raises(dini.DerivativeError, match="singular"):
+        jax.jvp(solve, (0.5,), (1.0,))
 
 
 def test_a_game_of_two_with_constraints():

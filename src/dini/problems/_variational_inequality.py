@@ -36,6 +36,10 @@ class VariationalInequality(Problem):
                                                     :func:`dini.nash_equilibrium`
     ==============================================  ====================================================================
 
+    A solution that is not isolated, such as flows on paths of which only the sums on links are unique, is found as any
+    other, but has no derivative, and asking for one is a :class:`dini.DerivativeError`: state the problem in unknowns
+    that are unique, or add a small multiple of ``x`` to ``F``.
+
     Parameters
     ----------
     fun
