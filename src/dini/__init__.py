@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         root_jvp,
         root_vjp,
     )
+    from .equilibria import nash_equilibrium, variational_inequality
     from .handed_in import differentiate
     from .iterators import run_iterator
     from .kept import keep_programs
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         Quadratic,
         QuadraticProgram,
         Root,
+        VariationalInequality,
     )
     from .solution import Solution, Stats
     from .solvers import (
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
         Dogleg,
         DoglegLeastSquares,
         DouglasRachford,
+        Extragradient,
         FixedPointIteration,
         FrankWolfe,
         GaussNewton,
@@ -100,6 +103,7 @@ if TYPE_CHECKING:
         ProjectedNewton,
         ProximalGradient,
         ProximalNewton,
+        SemismoothNewton,
         Solver,
         TrustRegionNewtonCG,
         VariableProjection,
@@ -141,6 +145,7 @@ __all__ = [
     "Dogleg",
     "DoglegLeastSquares",
     "DouglasRachford",
+    "Extragradient",
     "FixedPoint",
     "FixedPointIteration",
     "FrankWolfe",
@@ -180,6 +185,7 @@ __all__ = [
     "QuadraticProgram",
     "Record",
     "Root",
+    "SemismoothNewton",
     "Solution",
     "SolveError",
     "SolveWarning",
@@ -189,6 +195,7 @@ __all__ = [
     "TrustRegionNewtonCG",
     "Unrolled",
     "VariableProjection",
+    "VariationalInequality",
     "adapters",
     "batch_solve",
     "bilevel",
@@ -207,6 +214,7 @@ __all__ = [
     "linear",
     "losses",
     "minimize",
+    "nash_equilibrium",
     "one_sided_jvp",
     "penalties",
     "perturbed",
@@ -220,6 +228,7 @@ __all__ = [
     "solver",
     "solvers",
     "testing",
+    "variational_inequality",
 ]
 
 #: the modules in which these names stand; made by tests/house/late.py
@@ -232,6 +241,7 @@ _LATE = {
         "Auto Choice Differentiation Implicit JacobianFree Neumann OneStep Unrolled custom_fixed_point custom_root "
         "root_jvp root_vjp"
     ),
+    ".equilibria": "nash_equilibrium variational_inequality",
     ".handed_in": "differentiate",
     ".iterators": "run_iterator",
     ".kept": "keep_programs",
@@ -239,16 +249,16 @@ _LATE = {
     ".one_sided": "one_sided_jvp",
     ".problems": (
         "Composite ConeProgram FixedPoint LeastSquares LinearComposite Minimize Multipliers NonlinearProgram "
-        "PrimalDual Quadratic QuadraticProgram Root"
+        "PrimalDual Quadratic QuadraticProgram Root VariationalInequality"
     ),
     ".solution": "Solution Stats",
     ".solvers": (
         "ADMM BFGS LBFGS LBFGSB ActiveSet Anderson ArmijoSGD AugmentedLagrangian Bisection BlockCoordinateDescent "
         "Broyden ChambollePock Chandrupatla Chord CondatVu ConicInteriorPoint CoordinateDescent Dogleg "
-        "DoglegLeastSquares DouglasRachford FixedPointIteration FrankWolfe GaussNewton GradientDescent HostConeSolver "
-        "InteriorPoint LevenbergMarquardt MirrorDescent NelderMead Newton NewtonKrylov NonlinearCG "
+        "DoglegLeastSquares DouglasRachford Extragradient FixedPointIteration FrankWolfe GaussNewton GradientDescent "
+        "HostConeSolver InteriorPoint LevenbergMarquardt MirrorDescent NelderMead Newton NewtonKrylov NonlinearCG "
         "NonlinearInteriorPoint OperatorSplitting OptaxSolver PolyakSGD ProjectedGradient ProjectedNewton "
-        "ProximalGradient ProximalNewton Solver TrustRegionNewtonCG VariableProjection solver"
+        "ProximalGradient ProximalNewton SemismoothNewton Solver TrustRegionNewtonCG VariableProjection solver"
     ),
     ".solving": "solve",
     ".status": "DerivativeError SolveError SolveWarning Status",

@@ -28,6 +28,7 @@ from .problems import (
     NonlinearProgram,
     QuadraticProgram,
     Root,
+    VariationalInequality,
 )
 from .protocols import AnyProblem, AnySolver
 from .sets._boxes import has_bounds
@@ -48,6 +49,7 @@ from .solvers import (
     OperatorSplitting,
     ProjectedNewton,
     ProximalGradient,
+    SemismoothNewton,
     Solver,
 )
 from .solvers.shared._first_then import FirstThen
@@ -103,6 +105,7 @@ _QUICK_STEPS = Choice(
 )
 _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
+_SEMISMOOTH_NEWTON = Choice(SemismoothNewton(), "SemismoothNewton()")
 _NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
 _AUGMENTED_LAGRANGIAN = Choice(AugmentedLagrangian(), "AugmentedLagrangian()")
 _ACTIVE_SET = Choice(ActiveSet(), "ActiveSet()")
@@ -115,7 +118,17 @@ _OPERATOR_SPLITTING = Choice(OperatorSplitting(), "OperatorSplitting()")
 class Default(Solver):
     """The choice of a verb, which is made where the problem is traced."""
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram, QuadraticProgram, ConeProgram)
+    solves = (
+        Minimize,
+        LeastSquares,
+        Root,
+        FixedPoint,
+        VariationalInequality,
+        Composite,
+        NonlinearProgram,
+        QuadraticProgram,
+        ConeProgram,
+    )
     composite = True
     max_steps: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -138,6 +151,8 @@ class Default(Solver):
             return _program(problem)
         if isinstance(problem, ConeProgram):
             return _CONIC_INTERIOR_POINT
+        if isinstance(problem, VariationalInequality):
+            return _SEMISMOOTH_NEWTON
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
 
 

@@ -21,13 +21,24 @@ from .problems import (
     NonlinearProgram,
     QuadraticProgram,
     Root,
+    VariationalInequality,
 )
 from .protocols import AnyProblem
 from .solvers import Function, Solver
 from .status import check_on_failure
 from .trees import Tree
 
-Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram | QuadraticProgram | ConeProgram
+Problem = (
+    Minimize
+    | LeastSquares
+    | Root
+    | FixedPoint
+    | VariationalInequality
+    | Composite
+    | NonlinearProgram
+    | QuadraticProgram
+    | ConeProgram
+)
 
 
 def on_reals(problem: AnyProblem, x: Tree) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ from .problems import (
     PrimalDual,
     QuadraticProgram,
     Root,
+    VariationalInequality,
     check_unknown,
 )
 from .problems._recovered import recovered
@@ -42,7 +43,17 @@ _IMPLICIT = Implicit()
 class _HandedIn(Solver):
     """Returns the starting point, if the problem's condition holds there."""
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram, QuadraticProgram, ConeProgram)
+    solves = (
+        Minimize,
+        LeastSquares,
+        Root,
+        FixedPoint,
+        VariationalInequality,
+        Composite,
+        NonlinearProgram,
+        QuadraticProgram,
+        ConeProgram,
+    )
     composite = True
     differentiable = False
     max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]

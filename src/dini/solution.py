@@ -41,6 +41,7 @@ CHOICES = (
     "GaussNewton(patience=None), or else LevenbergMarquardt()",
     "CondatVu()",
     "Anderson()",
+    "SemismoothNewton()",
     "NonlinearInteriorPoint()",
     "InteriorPoint()",
     "ConicInteriorPoint()",

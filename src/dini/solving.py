@@ -128,8 +128,8 @@ def solve(
     ----------
     problem
         What is solved: :class:`dini.Minimize`, :class:`dini.LeastSquares`, :class:`dini.Root`,
-        :class:`dini.FixedPoint`, :class:`dini.Composite`, :class:`dini.QuadraticProgram`, :class:`dini.ConeProgram`,
-        :class:`dini.NonlinearProgram`.
+        :class:`dini.FixedPoint`, :class:`dini.VariationalInequality`, :class:`dini.Composite`,
+        :class:`dini.QuadraticProgram`, :class:`dini.ConeProgram`, :class:`dini.NonlinearProgram`.
     solver
         How: a solver of :mod:`dini.solvers`, or a function ``(problem, init, *args) -> x``.
     init

@@ -47,7 +47,10 @@ FLOORS = [
         "derivatives with an estimate of their error; at points that are handed in; at kinks",
     ),
     (("nearest_programs",), "what a quadratic program becomes whose constraints contradict one another"),
-    (("conic", "convex", "verbs"), "the verbs; those of programs are in `convex` (quadratic) and `conic`"),
+    (
+        ("conic", "convex", "equilibria", "verbs"),
+        "the verbs; those of programs are in `convex` (quadratic) and `conic`",
+    ),
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
     (("adapters",), "solvers of other libraries for dini's problems"),
     (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),

@@ -27,6 +27,7 @@ def pull(x, a):
 BOX = dini.sets.Box(-1.0, 1.5)
 MINIMIZE = dini.Minimize(cosh)
 BOUNDED = dini.Minimize(cosh, constraint=BOX)
+INEQUALITY = dini.VariationalInequality(lambda x, a: {"u": x["u"] ** 3 + MATRIX @ x["u"] - a}, BOX)
 SMOOTH = ("value", "gradient", "step_size")
 #: each solver with its problem, and what it must tell
 CASES = {
@@ -59,6 +60,8 @@ CASES = {
     "NewtonKrylov": (dini.NewtonKrylov(), dini.FixedPoint(pull), ()),
     "FixedPointIteration": (dini.FixedPointIteration(), dini.FixedPoint(pull), ()),
     "Anderson": (dini.Anderson(), dini.FixedPoint(pull), ()),
+    "SemismoothNewton": (dini.SemismoothNewton(), INEQUALITY, ("step_size", "direction")),
+    "Extragradient": (dini.Extragradient(), INEQUALITY, ("step_size",)),
     "Bisection": (dini.Bisection(-3.0, 3.0), dini.FixedPoint(pull), ("bracket", "bracket_values")),
     "Chandrupatla": (dini.Chandrupatla(-3.0, 3.0), dini.FixedPoint(pull), ("bracket", "bracket_values")),
 }

@@ -49,6 +49,8 @@ BATTERY = [
     *battery(dini.Bisection(0.5, 10.0, tol=1e-11), names=["cubic", "babylon"], modes=BY_CONDITION),
     *battery(dini.Chandrupatla(0.5, 10.0, tol=1e-12), names=["cubic", "babylon"], modes=BY_CONDITION),
     *battery(dini.FixedPointIteration(tol=1e-10)),
+    *battery(dini.SemismoothNewton(tol=1e-11)),
+    *battery(dini.Extragradient(tol=1e-11)),
     *battery(dini.Anderson(tol=1e-10)),
     *battery(dini.Anderson(tol=1e-10, type=1)),
 ]

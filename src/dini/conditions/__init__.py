@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._relaxed_program import RelaxedKKT
     from ._saddle_point import SaddlePoint
     from ._smoothed import PerturbedProximalGradient, SmoothedProximalGradient
-    from ._variational import VariationalInequality
+    from ._variational import NaturalResidual, VariationalInequality
 
 __all__ = [
     "KKT",
@@ -46,6 +46,7 @@ __all__ = [
     "Geometry",
     "Given",
     "MirrorDescent",
+    "NaturalResidual",
     "NewtonStep",
     "PerturbedProximalGradient",
     "ProgramKKT",
@@ -81,7 +82,7 @@ _LATE = {
     "._relaxed_program": "RelaxedKKT",
     "._saddle_point": "SaddlePoint",
     "._smoothed": "PerturbedProximalGradient SmoothedProximalGradient",
-    "._variational": "VariationalInequality",
+    "._variational": "NaturalResidual VariationalInequality",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute

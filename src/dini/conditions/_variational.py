@@ -1,8 +1,9 @@
-"""The natural residual of a variational inequality."""
+"""The natural residual of a variational inequality: of a problem, and as a function of its own."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,9 +13,57 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_positive
 from ..functions import as_function, close
+from ..linear import Reduction
+from ..protocols import Composed
 from ..sets import Set
 from ..trees import Tree
-from ._descent import inverse_curvature
+from ._descent import ProximalGradient, inverse_curvature
+
+#: products with the Jacobian by which its size is estimated
+_PRODUCTS = 8
+
+
+def inverse_size(operator: Callable[[Any], Any], x: Tree, otherwise: Any) -> jax.Array:
+    """Return one over an estimate of the norm of a Jacobian, a constant of differentiation.
+
+    The Jacobian need not be symmetric, so that the largest growth of a vector counts and not the last one. Where it is
+    zero, or not finite, the step size is ``otherwise``.
+    """
+    push = jax.linearize(operator, jax.lax.stop_gradient(x))[1]
+    start = trees.varied(x)
+
+    def body(_: Any, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        v, top = carry
+        size = trees.norm(v)
+        v = push(trees.scale(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), v))
+        return v, jnp.maximum(top, trees.norm(v).astype(top.dtype))
+
+    top = jax.lax.fori_loop(0, _PRODUCTS, body, (start, jnp.zeros((), trees.real_dtype(x))))[1]
+    top = jax.lax.stop_gradient(top)
+    known = (top > 0) & jnp.isfinite(top)
+    return jnp.where(known, 1 / jnp.where(known, top, 1), otherwise).astype(top.dtype)
+
+
+@record
+class NaturalResidual(ProximalGradient):
+    r"""The natural residual of a variational inequality, :math:`F = x - \Pi_C(x - \eta\, G(x, \theta))`.
+
+    It is the condition of :class:`dini.VariationalInequality`, whose operator is ``G``, and vanishes at its solutions
+    for every step size. The derivative does not depend on :math:`\eta`, the conditioning of its linear system does.
+    Default: one over an estimate of the norm of the Jacobian of ``G``. The linear system is not symmetric, also where
+    ``C`` is a polyhedron, since the Jacobian of ``G`` need not be.
+    """
+
+    def at(self, problem: Composed, x: Tree, *args: Tree) -> NaturalResidual:
+        """Return the condition with a step size."""
+        step_size = self.step_size
+        if step_size is None:
+            step_size = inverse_size(lambda u: problem.gradient(u, *args), x, 1.0)
+        return dataclasses.replace(self, step_size=step_size)
+
+    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
+        """Return the derivative in ``x``; there is no symmetric system that stands for it."""
+        return super().linearize(problem, x, *args)[0], None
 
 
 @record

@@ -18,9 +18,9 @@ _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
 def no_problem(problem: Any) -> TypeError:
     """Return the error for a problem that is none."""
     return TypeError(
-        "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite, QuadraticProgram, "
-        f"ConeProgram or NonlinearProgram: given {problem!r}. For a plain function use dini.minimize, "
-        "dini.least_squares, dini.root or dini.fixed_point."
+        "problem must be a Minimize, LeastSquares, Root, FixedPoint, VariationalInequality, Composite, "
+        f"QuadraticProgram, ConeProgram or NonlinearProgram: given {problem!r}. For a plain function use "
+        "dini.minimize, dini.least_squares, dini.root, dini.fixed_point or dini.variational_inequality."
     )
 
 

@@ -72,6 +72,7 @@ _PROGRAMS = {
     "QuadraticProgram": "InteriorPoint",
     "ConeProgram": "ConicInteriorPoint",
     "NonlinearProgram": "NonlinearInteriorPoint",
+    "VariationalInequality": "SemismoothNewton or Extragradient",
     "Composite": "CondatVu, ADMM or DouglasRachford",
 }
 _PLAIN = {

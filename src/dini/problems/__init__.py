@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._quadratic import Quadratic
     from ._quadratic_program import QuadraticProgram
     from ._root import Root
+    from ._variational_inequality import VariationalInequality
 
 __all__ = [
     "Composite",
@@ -33,6 +34,7 @@ __all__ = [
     "Quadratic",
     "QuadraticProgram",
     "Root",
+    "VariationalInequality",
     "check_unknown",
 ]
 
@@ -50,6 +52,7 @@ _LATE = {
     "._quadratic": "Quadratic",
     "._quadratic_program": "QuadraticProgram",
     "._root": "Root",
+    "._variational_inequality": "VariationalInequality",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute

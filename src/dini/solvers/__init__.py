@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._dogleg import Dogleg
     from ._dogleg_least_squares import DoglegLeastSquares
     from ._douglas_rachford import DouglasRachford
+    from ._extragradient import Extragradient
     from ._fixed_point_iteration import FixedPointIteration
     from ._frank_wolfe import FrankWolfe
     from ._function import Function
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ._projected_newton import ProjectedNewton
     from ._proximal_gradient import ProjectedGradient, ProximalGradient
     from ._proximal_newton import ProximalNewton
+    from ._semismooth_newton import SemismoothNewton
     from ._trust_region_newton_cg import TrustRegionNewtonCG
     from ._variable_projection import VariableProjection
     from .shared._line_search import Backtracking, HagerZhang, LineSearch, StrongWolfe, WeakWolfe
@@ -72,6 +74,7 @@ __all__ = [
     "Dogleg",
     "DoglegLeastSquares",
     "DouglasRachford",
+    "Extragradient",
     "FixedPointIteration",
     "FrankWolfe",
     "Function",
@@ -95,6 +98,7 @@ __all__ = [
     "ProjectedNewton",
     "ProximalGradient",
     "ProximalNewton",
+    "SemismoothNewton",
     "Solver",
     "StrongWolfe",
     "TrustRegionNewtonCG",
@@ -123,6 +127,7 @@ _LATE = {
     "._dogleg": "Dogleg",
     "._dogleg_least_squares": "DoglegLeastSquares",
     "._douglas_rachford": "DouglasRachford",
+    "._extragradient": "Extragradient",
     "._fixed_point_iteration": "FixedPointIteration",
     "._frank_wolfe": "FrankWolfe",
     "._function": "Function",
@@ -145,6 +150,7 @@ _LATE = {
     "._projected_newton": "ProjectedNewton",
     "._proximal_gradient": "ProjectedGradient ProximalGradient",
     "._proximal_newton": "ProximalNewton",
+    "._semismooth_newton": "SemismoothNewton",
     "._trust_region_newton_cg": "TrustRegionNewtonCG",
     "._variable_projection": "VariableProjection",
     ".shared._line_search": "Backtracking HagerZhang LineSearch StrongWolfe WeakWolfe",

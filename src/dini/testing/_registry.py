@@ -11,7 +11,17 @@ import jax
 import jax.numpy as jnp
 
 from .. import penalties, sets
-from ..problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
+from ..problems import (
+    Composite,
+    FixedPoint,
+    LeastSquares,
+    LinearComposite,
+    Minimize,
+    PrimalDual,
+    Quadratic,
+    Root,
+    VariationalInequality,
+)
 from ..protocols import AnySolver
 
 
@@ -158,6 +168,16 @@ def _linear_fixed_point(a: Any) -> Any:
     return jnp.linalg.solve(jnp.eye(3, dtype=a.dtype) - matrix, a)
 
 
+def _oligopoly(q: Any, cost: Any) -> Any:
+    """Return the marginal losses of firms that sell at a price that falls as all of them sell more."""
+    return cost - (10 - jnp.sum(q) - q)
+
+
+def _oligopoly_solution(cost: Any) -> Any:
+    """Return what two firms sell, beside a third one that is too expensive."""
+    return jnp.concatenate([(10 + jnp.sum(cost[:2])) / 3 - cost[:2], jnp.zeros(1, cost.dtype)])
+
+
 def _babylon(x: Any, a: Any) -> Any:
     return {"r": 0.5 * (x["r"] + a / x["r"])}
 
@@ -293,6 +313,13 @@ def _equations() -> tuple[Case, ...]:
             _linear_fixed_point,
             [0.0, 0.0, 0.0],
             [1.0, 2.0, -1.0],
+        ),
+        Case(
+            "oligopoly",
+            lambda t: (VariationalInequality(_oligopoly, sets.NonNegative()), (t,)),
+            _oligopoly_solution,
+            [1.0, 1.0, 1.0],
+            [1.0, 2.0, 8.0],
         ),
         Case("babylon", lambda t: (FixedPoint(_babylon), (t,)), lambda t: {"r": jnp.sqrt(t)}, {"r": 1.0}, 9.0),
     )

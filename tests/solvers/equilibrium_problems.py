@@ -1,0 +1,216 @@
+"""Small variational inequalities of the literature, by their formulas, with all of their solutions.
+
+Sources: Kojima and Shindo, "Extensions of Newton and quasi-Newton methods to systems of PC1 equations", J. Oper. Res.
+Soc. Japan 1986; Josephy, "Newton's method for generalized equations", 1979; Billups, "Algorithms for complementarity
+problems and generalized equations", 1995; Braess, "Über ein Paradoxon aus der Verkehrsplanung", 1968; Harker, "A
+variational inequality approach for the determination of oligopolistic market equilibrium", Math. Programming 1984.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+import dini
+from dini import sets
+
+
+class Problem(NamedTuple):
+    """A variational inequality, starts, and its solutions; without solutions, its residual tells."""
+
+    name: str
+    fun: Any
+    constraint: Any
+    starts: tuple
+    solutions: tuple = ()
+    has_none: bool = False
+
+
+def polynomials(third, fourth):
+    """Kojima and Shindo's function, and Josephy's, which differs in two numbers and a constant."""
+
+    def fun(x):
+        a, b, c, d = x
+        return jnp.stack(
+            [
+                3 * a**2 + 2 * a * b + 2 * b**2 + c + 3 * d - 6,
+                2 * a**2 + a + b**2 + third * c + 2 * d - 2,
+                3 * a**2 + a * b + 2 * b**2 + 2 * c + fourth[0] * d - fourth[1],
+                a**2 + 3 * b**2 + 2 * c + 3 * d - 3,
+            ]
+        )
+
+    return fun
+
+
+kojima_shindo, josephy = polynomials(10, (9, 9)), polynomials(3, (3, 1))
+CORNERS = tuple(np.array(corner, float) for corner in itertools.product((0, 1), repeat=4))
+FAR = tuple(size * np.ones(4) for size in (10.0, 100.0, -10.0))
+DEGENERATE, OTHER = np.array([np.sqrt(6) / 2, 0, 0, 0.5]), np.array([1.0, 0, 3.0, 0])
+
+
+def billups(x):
+    """A residual that has a local minimum, and no zero, at the start."""
+    return (x - 1) ** 2 - 1.01
+
+
+def cournot(q, cost, intercept=10.0):
+    """Marginal losses of firms that sell at the price ``intercept`` less what all sell."""
+    return cost - (intercept - jnp.sum(q) - q)
+
+
+def cournot_solution(cost, intercept=10.0):
+    """The quantities by the firms that sell: the cheapest ``k`` firms whose price is above their cost."""
+    order = np.argsort(cost)
+    for k in range(len(cost), 0, -1):
+        price = (intercept + np.sum(cost[order[:k]])) / (k + 1)
+        if price >= cost[order[k - 1]]:
+            return np.maximum(price - np.asarray(cost), 0)
+    return np.zeros(len(cost))
+
+
+COSTS = np.array([1.0, 2.0, 3.5, 8.0, 9.0])
+
+#: rock, paper, scissors with stakes: the value is zero, the strategy is known
+STAKES = np.array([[0.0, -1.0, 2.0], [1.0, 0.0, -3.0], [-2.0, 3.0, 0.0]])
+SIMPLICES = sets.Product((sets.Simplex(), sets.Simplex()))
+
+
+def matrix_game(z):
+    """The row player pays ``x' A y``, the column player takes it."""
+    return STAKES @ z[1], -STAKES.T @ z[0]
+
+
+def braess(flows, toll=0.0):
+    """Costs of the three paths of Braess's network; the toll is on the middle link, which the third path uses."""
+    up, down, across = flows
+    a, b = 10 * (up + across), 10 * (down + across)
+    return jnp.stack([a + 50 + up, 50 + down + b, a + 10 + across + toll + b])
+
+
+def braess_solution(toll):
+    """The flows of six cars, for a toll of at most thirteen."""
+    return np.array([2 + toll / 13, 2 + toll / 13, 2 - 2 * toll / 13])
+
+
+def grid(side=4):
+    """A network of streets, one way each, with the paths of three demands, and links' costs in powers of their flow."""
+    nodes = list(itertools.product(range(side), repeat=2))
+    links = [((i, j), (i + 1, j)) for i, j in nodes if i + 1 < side] + [
+        ((i, j), (i, j + 1)) for i, j in nodes if j + 1 < side
+    ]
+    number = {link: k for k, link in enumerate(links)}
+    rng = np.random.default_rng(0)
+    free, capacity = rng.uniform(1.0, 3.0, len(links)), rng.uniform(1.0, 4.0, len(links))
+    incidence, demands = [], []
+    for (start, end), demand in (
+        (((0, 0), (side - 1, side - 1)), 5.0),
+        (((0, 1), (2, 3)), 3.0),
+        (((1, 0), (3, 2)), 2.0),
+    ):
+        down, right = end[0] - start[0], end[1] - start[1]
+        rows = []
+        for steps in itertools.combinations(range(down + right), down):
+            at, row = start, np.zeros(len(links))
+            for k in range(down + right):
+                to = (at[0] + 1, at[1]) if k in steps else (at[0], at[1] + 1)
+                row[number[at, to]], at = 1.0, to
+            rows.append(row)
+        incidence.append(np.array(rows))
+        demands.append(demand)
+    return tuple(incidence), tuple(demands), free, capacity
+
+
+PATHS, DEMANDS, FREE, CAPACITY = grid()
+
+
+def link_flows(flows):
+    """The flow on each link."""
+    return sum(h @ paths for h, paths in zip(flows, PATHS, strict=True))
+
+
+def travel_times(flows, toll=0.0):
+    """Costs of all paths, by the formula of the Bureau of Public Roads, with a toll on the first link."""
+    times = FREE * (1 + 0.15 * (link_flows(flows) / CAPACITY) ** 4)
+    times = times + toll * jnp.eye(len(FREE), dtype=times.dtype)[0]
+    return tuple(paths @ times for paths in PATHS)
+
+
+STREETS = sets.Product(tuple(sets.Simplex(demand) for demand in DEMANDS))
+EVEN = tuple(np.full(len(paths), demand / len(paths)) for paths, demand in zip(PATHS, DEMANDS, strict=True))
+FIRST = tuple(demand * np.eye(len(paths))[0] for paths, demand in zip(PATHS, DEMANDS, strict=True))
+
+
+def rotation(x):
+    """An operator that is monotone and no more, around which the projection method turns."""
+    return jnp.stack([x[1], -x[0]])
+
+
+def lemke():
+    """A linear complementarity problem with a matrix that is no gradient's."""
+    rng = np.random.default_rng(1)
+    skew = rng.standard_normal((20, 20))
+    matrix = np.diag(np.geomspace(0.01, 1, 20)) + 0.3 * (skew - skew.T)
+    x = np.maximum(rng.standard_normal(20), 0)
+    offset = np.where(x > 0, 0, rng.uniform(0.1, 1, 20)) - matrix @ x
+    return lambda u: matrix @ u + offset, x
+
+
+LINEAR, LINEAR_SOLUTION = lemke()
+POSITIVE, FREE_SET = sets.NonNegative(), sets.Free()
+
+PROBLEMS = (
+    Problem("Kojima-Shindo", kojima_shindo, POSITIVE, (*CORNERS, *FAR), (DEGENERATE, OTHER)),
+    Problem("Josephy", josephy, POSITIVE, (*CORNERS, *FAR), (DEGENERATE,)),
+    Problem(
+        "Billups", billups, POSITIVE, tuple(np.array(x) for x in (0.0, 0.5, 1.0, 2.0, 10.0)), (1 + np.sqrt(1.01),)
+    ),
+    Problem(
+        "Cournot",
+        lambda q: cournot(q, COSTS),
+        POSITIVE,
+        (np.zeros(5), np.ones(5), 1e3 * np.ones(5)),
+        (cournot_solution(COSTS),),
+    ),
+    Problem(
+        "matrix game",
+        matrix_game,
+        SIMPLICES,
+        ((np.ones(3) / 3, np.ones(3) / 3), (np.array([1.0, 0, 0]), np.array([0, 1.0, 0]))),
+        ((np.array([0.5, 1 / 3, 1 / 6]),) * 2,),
+    ),
+    Problem(
+        "Braess",
+        braess,
+        sets.Simplex(6.0),
+        (np.full(3, 2.0), np.array([6.0, 0, 0]), np.array([0, 0, 6.0])),
+        (braess_solution(0.0),),
+    ),
+    Problem("grid of streets", travel_times, STREETS, (EVEN, FIRST)),
+    Problem("rotation", rotation, FREE_SET, (np.ones(2), 1e4 * np.ones(2)), (np.zeros(2),)),
+    Problem("linear", LINEAR, POSITIVE, (np.zeros(20), np.ones(20), 1e3 * np.ones(20)), (LINEAR_SOLUTION,)),
+    Problem("mixed", lambda x: x**3 - np.array([8.0, -30.0, 30.0]), sets.Box(-3.0, 3.0),
+            (np.zeros(3), 3 * np.ones(3), -3 * np.ones(3)), (np.array([2.0, -3.0, 3.0]),)),
+    Problem("one", lambda x: jnp.ones_like(x), FREE_SET, (np.zeros(2), np.ones(2)), has_none=True),
+    Problem("exponential", lambda x: -jnp.exp(-x), FREE_SET, (np.array(0.0), np.array(3.0)), has_none=True),
+    Problem("square", lambda x: x**2 + 1, FREE_SET, (np.array(0.0), np.array(3.0)), has_none=True),
+)  # fmt: skip
+
+
+def judged(problem, solution):
+    """Return ``right``, ``wrong`` or ``failed`` for a solution that was found."""
+    if int(solution.status) != dini.Status.CONVERGED:
+        return "right" if problem.has_none else "failed"
+    if problem.has_none:
+        return "wrong"
+    flat = lambda tree: np.concatenate([np.ravel(part) for part in (tree if isinstance(tree, tuple) else (tree,))])
+    x = flat(solution.x)
+    if problem.solutions:
+        near = min(np.linalg.norm(x - flat(each)) for each in problem.solutions)
+        return "right" if near <= 1e-6 * (1 + np.linalg.norm(x)) else "wrong"
+    gap = sum(
+        float(h @ c) - demand * float(np.min(c))
+        for h, c, demand in zip(solution.x, problem.fun(solution.x), DEMANDS, strict=True)
+    )
+    return "right" if gap <= 1e-6 * float(flat(solution.x) @ flat(problem.fun(solution.x))) else "wrong"
