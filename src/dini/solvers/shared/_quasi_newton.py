@@ -53,6 +53,8 @@ SLACK = 1e-2
 UNSEEN = 0.3
 #: what is kept of the largest inverse curvature at each step, of methods without a model of the Hessian
 FORGETTING = 0.9
+#: steps without a smaller gradient, and without a decrease that the value could show, after which a method has stalled
+PATIENCE = 200
 #: the power of the unit roundoff by which a first step moves the point where there are no scales, to see a curvature
 PROBE = 0.4
 
@@ -61,8 +63,8 @@ class State(NamedTuple):
     """Carried from step to step: what belongs to the accepted point, the model, and the search along a direction.
 
     ``gradient`` is in the user's units; ``direction`` and the model are in scaled variables. ``scales`` are what the
-    loop compares the error with, ``scaling`` those of the unknowns. ``progress`` holds the number of steps and whether
-    there are scales, as one vector.
+    loop compares the error with, ``scaling`` those of the unknowns. ``progress`` holds the number of steps, whether
+    there are scales, the least error and the number of the step that had it, as one vector.
     """
 
     error: Scalar
@@ -185,7 +187,7 @@ class QuasiNewton(Solver):
         model = self.start_model(problem, x, scales, args)
         search = jnp.stack(self.search().begin(0.0, inf, 0.0))
         none = jnp.zeros((2, *inf.shape), inf.dtype)
-        progress = jnp.stack([jnp.zeros_like(inf), known])
+        progress = jnp.stack([jnp.zeros_like(inf), known, inf, jnp.zeros_like(inf)])
         return State(inf, inf, zero, model, zero, search, zero, scales, none, progress, running())
 
     def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
@@ -325,12 +327,18 @@ class QuasiNewton(Solver):
         scales = jnp.stack([scale, jnp.where(rounded, error, 0)]).astype(dtype)
         # where nothing is left to gain beyond rounding, a search that fails has ended at a solution
         hidden = 0.5 * jnp.abs(slope) <= ROUNDING * jnp.finfo(dtype).eps * jnp.abs(now.value)
-        status = jnp.where(stuck, jnp.where(hidden, Status.CONVERGED, Status.STALLED), state.status)
+        steps, has_scales, least, when = now.progress
+        gains = error < least
+        least, when = jnp.where(gains, error, least), jnp.where(gains, steps, when)
+        idle = fresh & hidden & (steps - when >= PATIENCE) & self.stops
+        stalled = jnp.where(stuck & hidden, Status.CONVERGED, Status.STALLED)
+        status = jnp.where(stuck | idle, stalled, state.status)
         status = jnp.where(falls_on, Status.DIVERGED, status).astype(jnp.int32)
         return state._replace(
             error=jnp.where(fresh, error, now.error),
             scales=jnp.where(fresh, scales, now.scales),
             extent=trees.where(fresh, extent, now.extent),
+            progress=jnp.stack([steps, has_scales, least, when]),
             status=status,
         )
 
