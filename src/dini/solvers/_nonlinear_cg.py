@@ -80,6 +80,10 @@ class NonlinearCG(QuasiNewton):
     max_steps: int = field(default=5000, metadata={"static": True})
     line_search: LineSearch = field(default=HagerZhang(), metadata={"static": True})
 
+    # without a model of the Hessian, slopes among rounding are no sign of the end; after 50 such steps some solves are
+    # still to converge
+    patience = 200
+
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_choice("NonlinearCG's formula", self.formula, ("hager-zhang", "polak-ribiere", "hestenes-stiefel"))

@@ -24,6 +24,7 @@ or where the gradient is rounding, :math:`\|g\| \le 10 \epsilon \|u\|`: the Hess
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -53,8 +54,6 @@ SLACK = 1e-2
 UNSEEN = 0.3
 #: what is kept of the largest inverse curvature at each step, of methods without a model of the Hessian
 FORGETTING = 0.9
-#: steps without a smaller gradient, and without a decrease that the value could show, after which a method has stalled
-PATIENCE = 200
 #: the power of the unit roundoff by which a first step moves the point where there are no scales, to see a curvature
 PROBE = 0.4
 
@@ -117,6 +116,9 @@ class QuasiNewton(Solver):
     """
 
     adaptive: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    #: a method has stalled after so many steps without a smaller gradient, while the value could show no decrease
+    patience: ClassVar[float] = math.inf
 
     line_search: LineSearch
     #: lengths of the steps, for methods that take them
@@ -330,7 +332,7 @@ class QuasiNewton(Solver):
         steps, has_scales, least, when = now.progress
         gains = error < least
         least, when = jnp.where(gains, error, least), jnp.where(gains, steps, when)
-        idle = fresh & hidden & (steps - when >= PATIENCE) & self.stops
+        idle = fresh & hidden & (steps - when >= self.patience) & self.stops
         stalled = jnp.where(stuck & hidden, Status.CONVERGED, Status.STALLED)
         status = jnp.where(stuck | idle, stalled, state.status)
         status = jnp.where(falls_on, Status.DIVERGED, status).astype(jnp.int32)
