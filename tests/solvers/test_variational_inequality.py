@@ -141,6 +141,47 @@ def test_units_do_not_decide(solver, dtype):
         assert np.all(np.asarray(steps) <= 1.3 * int(steps[0]) + 5)
 
 
+@pytest.mark.by_default("newton-float64", "newton-float32")
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_each_unknown_has_a_unit_of_its_own(solver, dtype):
+    """Without scales, the start was called a solution in single precision, and one element was 100 % off in double."""
+    costs = jnp.asarray(equilibria.COSTS, dtype)
+
+    def run(b):
+        fun = lambda x: equilibria.cournot(x / b, costs) / b
+        how = {"constraint": POSITIVE, "solver": SOLVERS[solver], "on_failure": "ignore"}
+        solution = dini.variational_inequality(fun, b, **how)
+        return solution.x / b, solution.status
+
+    units = jnp.asarray([(1, 1, 1, 1, 1), (1e6, 1, 1e-6, 1, 1), (1e-8, 1, 1, 1e8, 1)], dtype)
+    x, status = jax.jit(jax.vmap(run))(units)
+    np.testing.assert_array_equal(status, Status.CONVERGED)
+    want = equilibria.cournot_solution(equilibria.COSTS)
+    np.testing.assert_allclose(x, np.broadcast_to(want, x.shape), atol=30 * jnp.finfo(dtype).eps ** 0.5)
+
+
+@pytest.mark.thorough
+def test_players_in_units_of_their_own():
+    """What a matrix game shows is the product of the players' units: where they are apart, the end is visible."""
+    A = jnp.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0], [-1.0, 0.0, 2.0]])
+    even = jnp.full(3, 1 / 3)
+
+    def play(u, v):
+        pay = lambda x: (x[0] / u) @ A @ (x[1] / v)
+        how = {"constraints": (sets.Simplex(u), sets.Simplex(v)), "on_failure": "ignore"}
+        solution = dini.nash_equilibrium((pay, lambda x: -pay(x)), (u * even, v * even), **how)
+        return bool(solution.success), solution.x[0] / u, solution.x[1] / v
+
+    success, x, y = play(1.0, 1.0)
+    np.testing.assert_allclose((x @ A).max(), (A @ y).min(), atol=1e-8)
+    for units in ((1e3, 1e3), (1e-6, 1e-6), (1e3, 1e-3), (1e6, 1e-6)):
+        success, *points = play(*units)
+        assert success or units[0] != units[1]
+        if success:
+            np.testing.assert_allclose(points, (x, y), atol=1e-6)
+
+
 def test_a_batch_with_a_bad_element():
     """One without a solution, and one that is NaN, fail alone."""
 

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_positive
 from ..problems import VariationalInequality
-from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Scalar, Tree
-from ._base import Solver, infinity, running, solver
+from ._base import infinity, running, solver
 from .judge import _units
 from .judge._margins import LONG
 from .judge._units import Units
@@ -33,12 +32,13 @@ class State(NamedTuple):
     step_size: Any
     width: Any
     steps: Any
+    scaling: Any
     scales: Any
     status: Any
 
 
 @solver
-class Extragradient(Solver):
+class Extragradient(_natural.NaturalSolver):
     r"""The extragradient method, with step sizes that need no Lipschitz constant.
 
     .. math::
@@ -55,12 +55,13 @@ class Extragradient(Solver):
     :class:`dini.SemismoothNewton`, which takes these steps where it must, ends with few.
 
     The error is :math:`\|x - \Pi_C(x - \eta F(x))\|_2 / \eta`, with a step size :math:`\eta` that is about one over the
-    size of the Jacobian of ``F``.
+    size of the Jacobian of ``F``. Unknowns that are not alike are scaled first, each where ``C`` leaves it independent
+    (bounds), those that ``C`` couples together; all of the above is in scaled variables then.
 
     Parameters
     ----------
     step_size
-        The first ``t``. Default: by the size of the Jacobian of ``F`` at the start.
+        The first ``t``; unknowns are not scaled then. Default: by the size of the Jacobian of ``F`` at the start.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
@@ -93,14 +94,15 @@ class Extragradient(Solver):
         self._check_settings(tol)
         require_positive("Extragradient's step_size", self.step_size)
 
-    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only projects the start and evaluates the operator."""
-        del problem, args
+    def init(self, problem: VariationalInequality, x: Tree, *args: Tree) -> State:
+        """Return the state before the first step, with the scales of the unknowns."""
         inf, zero = infinity(x), trees.zeros_like(x)
         one, steps = jnp.ones_like(inf), jnp.zeros((), jnp.int32)
-        return State(inf, zero, zero, one, one, steps, Units.unknown(x), running())
+        # steps of a given size are in the user's units
+        scaling = jax.tree.map(jnp.ones_like, x) if self.step_size is not None else _natural.scales_of(problem, x, args)
+        return State(inf, zero, zero, one, one, steps, scaling, Units.unknown(x), running())
 
-    def step(self, problem: VariationalInequality, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def advance(self, problem: _natural.Scaled, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         first, eps = state.steps == 0, trees.eps(x)
         # (1), from the start its projection
@@ -130,9 +132,11 @@ class Extragradient(Solver):
         outward = (size >= 0.99 * known.extent) & (known.soft * error > LONG * size)
         runs = accept & outward & (error <= eps * known.steepest)
         status = jnp.where(runs | _natural.far(now, begins, eps), Status.DIVERGED, Status.RUNNING).astype(jnp.int32)
-        return now, State(error, value, force, step_size, width, state.steps + 1, known.packed(error.dtype), status)
+        return now, State(
+            error, value, force, step_size, width, state.steps + 1, state.scaling, known.packed(error.dtype), status
+        )
 
-    def _first(self, problem: VariationalInequality, x: Tree, value: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+    def _first(self, problem: _natural.Scaled, x: Tree, value: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         """Return the first step size and that of the residual."""
         dtype = trees.real_dtype(x)
         width = _natural.natural_step(problem, x, args, _natural.first_length(x, value, dtype))
@@ -141,4 +145,6 @@ class Extragradient(Solver):
 
     def differentiable_step(self, problem: VariationalInequality, x: Tree, state: State, *args: Tree) -> Any:
         """Return the projected point ahead."""
-        return _natural.ahead(problem, x, problem.operator(x, *args), state.step_size)
+        scaled = _natural.Scaled(problem, state.scaling)
+        u = scaled.inside(x)
+        return scaled.outside(_natural.ahead(scaled, u, scaled.operator(u, *args), state.step_size))

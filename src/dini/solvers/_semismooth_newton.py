@@ -12,10 +12,9 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..loop import met
 from ..problems import VariationalInequality
-from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Scalar, Tree
-from ._base import Solver, infinity, running, solver
+from ._base import infinity, running, solver
 from ._newton_equations import newton_direction
 from .judge import _equations, _newton_steps
 from .judge._units import Units
@@ -54,6 +53,7 @@ class State(NamedTuple):
     width: Any
     steps: Any
     extent: Any
+    scaling: Any
     scales: Any
     status: Any
 
@@ -61,7 +61,7 @@ class State(NamedTuple):
 class _Equation(NamedTuple):
     """The natural residual as an equation, with what is added to the diagonal of the operator's Jacobian."""
 
-    problem: VariationalInequality
+    problem: Any
     at: Tree
     width: Any
     shift: Any
@@ -79,7 +79,7 @@ class _Equation(NamedTuple):
 
 
 @solver
-class SemismoothNewton(Solver):
+class SemismoothNewton(_natural.NaturalSolver):
     r"""A semismooth Newton method on the natural residual, made global by extragradient steps.
 
     .. math::
@@ -100,6 +100,8 @@ class SemismoothNewton(Solver):
 
     Each trial is one step and one evaluation of ``F``; an extragradient step is two. The error is
     :math:`\|R(x)\|_2 / \eta`; that it is small enough is read from the Newton direction, which is the error of ``x``.
+    Unknowns that are not alike are scaled first, each where ``C`` leaves it independent (bounds), those that ``C``
+    couples together; all of the above is in scaled variables then.
 
     Parameters
     ----------
@@ -144,17 +146,16 @@ class SemismoothNewton(Solver):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only projects the start and evaluates the operator."""
-        del problem, args
+    def init(self, problem: VariationalInequality, x: Tree, *args: Tree) -> State:
+        """Return the state before the first step, with the scales of the unknowns."""
         inf, zero, none = infinity(x), trees.zeros_like(x), jnp.zeros((), jnp.int32)
         one = jnp.ones_like(inf)
         return State(
             inf, zero, zero, zero, one, none, none + _PAUSE, none, inf, one, one, none, _newton_steps.nowhere(x),
-            Units.unknown(x), running(),
+            _natural.scales_of(problem, x, args), Units.unknown(x), running(),
         )  # fmt: skip
 
-    def step(self, problem: VariationalInequality, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def advance(self, problem: _natural.Scaled, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         first, eps = state.steps == 0, trees.eps(x)
         newton = ~first & (state.pause == 0)
@@ -191,11 +192,11 @@ class SemismoothNewton(Solver):
         status = jnp.where(rounded, Status.CONVERGED, status).astype(jnp.int32)
         return now, State(
             error, value, force, direction, share, pause, wait, relaxed, jnp.fmin(state.best, error), step_size, width,
-            state.steps + 1, extent, known.packed(error.dtype), status,
+            state.steps + 1, extent, state.scaling, known.packed(error.dtype), status,
         )  # fmt: skip
 
     def _tried(
-        self, problem: VariationalInequality, x: Tree, state: State, first: Any, newton: Any, args: tuple[Tree, ...]
+        self, problem: _natural.Scaled, x: Tree, state: State, first: Any, newton: Any, args: tuple[Tree, ...]
     ) -> _natural.Trial:
         """Return what becomes of a trial: the start's projection, a Newton step, or an extragradient step."""
         along = trees.axpy(state.share, state.direction, x)
@@ -217,7 +218,7 @@ class SemismoothNewton(Solver):
 
     def _seen(
         self,
-        problem: VariationalInequality,
+        problem: _natural.Scaled,
         x: Tree,
         state: State,
         now: Tree,
@@ -248,13 +249,13 @@ class SemismoothNewton(Solver):
         wait = jnp.where(newton & accept & better, _PAUSE, longer)
         return pause, wait, jnp.where(rests, 1, share)
 
-    def _width(self, problem: VariationalInequality, x: Tree, value: Tree, args: tuple[Tree, ...]) -> Any:
+    def _width(self, problem: _natural.Scaled, x: Tree, value: Tree, args: tuple[Tree, ...]) -> Any:
         dtype = trees.real_dtype(x)
         return _natural.natural_step(problem, x, args, _natural.first_length(x, value, dtype)).astype(dtype)
 
     def _direction(
         self,
-        problem: VariationalInequality,
+        problem: _natural.Scaled,
         x: Tree,
         value: Tree,
         width: Any,
@@ -274,7 +275,9 @@ class SemismoothNewton(Solver):
 
     def differentiable_step(self, problem: VariationalInequality, x: Tree, state: State, *args: Tree) -> Any:
         """Return one full Newton step, without a shift."""
-        equation = _Equation(problem, x, jax.lax.stop_gradient(state.width), 0.0)
-        matvec = linear.Linearized(lambda u: equation.residual(u, *args), x)
+        scaled = _natural.Scaled(problem, state.scaling)
+        u = scaled.inside(x)
+        equation = _Equation(scaled, u, jax.lax.stop_gradient(state.width), 0.0)
+        matvec = linear.Linearized(lambda u: equation.residual(u, *args), u)
         name = f"the Newton step of {problem.name}"
-        return trees.sub(x, linear.solve(matvec, matvec.value, solver=self.linear_solver, name=name))
+        return scaled.outside(trees.sub(u, linear.solve(matvec, matvec.value, solver=self.linear_solver, name=name)))
