@@ -9,9 +9,9 @@ curvatures :math:`\delta_j = z_j^\top H z_j` are positive,
 
 .. math:: p = -\sum_j \frac{z_j^\top g}{\delta_j} z_j \qquad (1)
 
-is the Newton step in their space. If :math:`x + p`, or an eighth of that step, is lower than ``x`` by more than the
-rounding of the values, and ``p`` is longer than the tolerance by a factor of :data:`MISSED` in some element, then ``x``
-is no minimum to that tolerance.
+is the Newton step in their space. If :math:`x + p` is lower than ``x`` by more than the rounding of the values, or
+:math:`x + 8^{-k} p` with ``k`` up to :data:`SHORTER`, and ``p`` is longer than the tolerance by a factor of
+:data:`MISSED` in some element, then ``x`` is no minimum to that tolerance.
 
 **Negative curvature.** The space has a direction of negative curvature if and only if a :math:`\delta_j` is negative
 (Sylvester's law of inertia). The smallest Ritz value of :math:`z_{j-1}` and the next vector of the Lanczos process is
@@ -59,6 +59,8 @@ LANCZOS = 10
 RANDOM = 0.1
 #: a Newton step that is longer than the tolerance by this factor shows that a solver has stopped too early
 MISSED = 10.0
+#: how often an eighth of the Newton step is tried: far from the minimum of a barrier it leads out of the domain
+SHORTER = 4
 #: a curvature below this share of the largest one is negative, and not rounding
 NEGATIVE = -1e-3
 #: a difference of two values is known to so many units of rounding
@@ -84,13 +86,13 @@ _SHARES = (
     (0, 0, 0, 0, 0),
     (0, 0, -1, 0, 0),
     (0, 0, 1, 0, 0),
-    (0, 1, 0, 0, 0),
-    (0, 1 / 8, 0, 0, 0),
+    *((0, 8.0**-k, 0, 0, 0) for k in range(1 + SHORTER)),
     (0, 0, 0, 0, 1),
     (0, 0, 0, 0, -1),
     *((0, 0, 0, side * 10.0**-k, 0) for k in range(5) for side in (1, -1)),
 )
-_START, _HERE, _BEFORE, _BEYOND, _DOWN, _EIGHTH, _NUDGED, _BACK, _ASIDE = range(9)
+_START, _HERE, _BEFORE, _BEYOND, _DOWN = range(5)
+_NUDGED, _BACK, _ASIDE = (_DOWN + 1 + SHORTER + k for k in range(3))
 _COUNT = len(_SHARES)
 
 
@@ -378,7 +380,7 @@ def _values(
         own = ROUNDING * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(f_k), jnp.abs(before))
         falls = now.falls & (~doubles | (f_k - before <= own) | (f_k == -jnp.inf))
         # what is no number is never the least
-        counts = (((k == _DOWN) | (k == _EIGHTH)) & missed) | ((k >= _ASIDE) & (k < _COUNT))
+        counts = ((k >= _DOWN) & (k < _NUDGED) & missed) | ((k >= _ASIDE) & (k < _COUNT))
         least = counts & (f_k < now.least)
         # directions of negative curvature are looked along only where there is one
         skips = ((k == _ASIDE - 1) & ~bent) | ((k == _DOWN - 1) & ~everything)
