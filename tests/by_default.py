@@ -107,14 +107,19 @@ def pytest_addoption(parser):
     parser.addoption("--thorough-minutes", type=float, metavar="M", help="begin no thorough test after M minutes")
 
 
-_began = time.monotonic()
+_BEGAN = pytest.StashKey[float]()
 _LATE = "a thorough test, later than --thorough-minutes"
+
+
+def pytest_configure(config):
+    config.stash[_BEGAN] = time.monotonic()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     minutes = item.config.getoption("--thorough-minutes")
-    if minutes is not None and time.monotonic() - _began > 60 * minutes and item.get_closest_marker("thorough"):
+    late = minutes is not None and time.monotonic() - item.config.stash[_BEGAN] > 60 * minutes
+    if late and item.get_closest_marker("thorough"):
         pytest.skip(_LATE)
 
 
