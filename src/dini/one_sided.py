@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from . import trees
 from .conditions import ProximalGradient
-from .door import Problem
+from .entry import Problem
 from .problems import FixedPoint, NonlinearProgram, check_unknown
 from .protocols import AnyProblem, Composed
 from .solvers import Newton

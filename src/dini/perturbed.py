@@ -120,7 +120,7 @@ class Perturbed:
             require_choice("Perturbed's noise", self.noise, ("gumbel", "gaussian"))
         elif self.antithetic:
             raise ValueError(
-                "Perturbed knows antithetic pairs of its own noise alone: pass antithetic=False with a noise of yours."
+                "Perturbed forms antithetic pairs only of its own noise: pass antithetic=False with your own noise."
             )
 
     def __call__(self, key: Any, theta: Tree) -> Any:

@@ -236,7 +236,7 @@ def _message(figures: np.ndarray) -> str:
     lanes = figures.reshape(-1, figures.shape[-1])
     end = Status(int(np.max(lanes[:, 0], initial=0)))
     if end == Status.CONVERGED and np.isinf(lanes[:, 3]).any():
-        return "The steps that were asked for were taken."
+        return "All requested steps were taken."
     if end == Status.CONVERGED and _choice(figures) == JUDGED:
         return (
             "The point satisfies the problem's condition to `rtol`, which for points from outside of dini is by "

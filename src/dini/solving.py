@@ -1,4 +1,4 @@
-"""The one road from a problem to its solution and its derivative."""
+"""The one path from a problem to its solution and its derivative."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import trees, xla
 from .defaults import Default, settled
 from .differentiation import Differentiation, Implicit
 from .differentiation._value import objective_at
-from .door import Problem, as_solver, check_continuation, check_settings, check_steps, explain_call, on_reals
+from .entry import Problem, as_solver, check_continuation, check_settings, check_steps, explain_call, on_reals
 from .explanations import explained
 from .failures import dealt_with, has_failed, stopped
 from .functions import recognised
@@ -120,7 +120,7 @@ def solve(
     Parameters are the arrays in ``args``, in the problem (a radius, a penalty's strength, the weights of a callable
     module) and those that the problem's functions close over. The starting point has no influence on a solution
     and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems, solvers and
-    shapes; functions that are made anew at each call are equal if JAX traces the same program of them, over whatever
+    shapes; functions that are created at each call are equal if JAX traces the same program of them, over whatever
     arrays. A function object that comes again is taken to be pure, as by ``jax.jit``, but for values in its closure,
     its defaults and the globals that it names.
 

@@ -165,6 +165,6 @@ def guard(
     if on_failure == "nan":
         factor = jnp.where(jax.lax.stop_gradient(failed), jnp.nan, 1.0)
     else:
-        told = _known_factor if isinstance(report, Report) else _factor
-        factor = told(failed, report, on_failure, mark and on_failure != "warn", figures)
+        factor_of = _known_factor if isinstance(report, Report) else _factor
+        factor = factor_of(failed, report, on_failure, mark and on_failure != "warn", figures)
     return jax.tree.map(lambda x: x * factor.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, value)

@@ -121,9 +121,9 @@ def dense(X: Any) -> np.ndarray:
     size = 8 * X.shape[0] * X.shape[1]
     if size > _MUCH and size > 10 * X.data.nbytes:
         warnings.warn(
-            f"X is sparse, of shape {X.shape}, and is made dense for this estimator and criterion, which takes "
+            f"X is sparse, of shape {X.shape}, and this estimator and criterion need a dense copy of "
             f"{size / 2**30:.1f} GiB. TunedLasso, TunedElasticNet and TunedGroupLasso with criterion='cv' or 'holdout' "
-            "work on it as it is.",
+            "need none.",
             EfficiencyWarning,
             stacklevel=2,
         )
@@ -205,7 +205,7 @@ class Data:
         train, held = folds.train * self.weights, folds.held * self.weights
         fitted, among = train.sum(1), held.sum(1)
         if not (fitted > 0).all() or not (among > 0).all():
-            raise ValueError("In one of the folds all samples that are fitted, or held out, have a weight of zero.")
+            raise ValueError("sample_weight is zero for all training, or all held-out, samples of one of the folds.")
         fitted = fitted if self.spec.mean else np.ones(len(train))
         return Judged(train / fitted[:, None], held / among[:, None], fitted, among)
 

@@ -35,7 +35,7 @@ class Folds(NamedTuple):
             train[row, fitted] = True
             held[row, judged] = True
         if not pairs or not (train.any(1) & held.any(1)).all():
-            raise ValueError("cv must yield at least one split, and none with an empty side.")
+            raise ValueError("cv must yield at least one split, each with training and held-out samples.")
         return cls(train, held, np.full(len(pairs), 1 / len(pairs)))
 
     @classmethod
@@ -43,7 +43,7 @@ class Folds(NamedTuple):
         """Return a fit without each group of samples, which is judged by these: all samples count as they weigh."""
         names = np.unique(groups[weights > 0])
         if len(names) < 2:
-            raise ValueError(f"criterion='loo' with groups leaves one group out, and there is one: {names[0]!r}.")
+            raise ValueError(f"groups must have at least two groups for criterion='loo': given only {names[0]!r}.")
         held = groups == names[:, None]
         return cls(~held, held, held @ weights / weights.sum())
 

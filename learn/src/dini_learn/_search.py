@@ -91,10 +91,12 @@ def _better(at: At, best: At | None) -> bool:
     return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
-def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0, stale: float = np.inf) -> tuple[int, list[At]]:
+def along_grid(
+    evaluate: Evaluate, grid: np.ndarray, infimum: float = 0.0, stale: float = np.inf
+) -> tuple[int, list[At]]:
     """Return the place of the best of some points, from strong penalties to weak ones, and what was seen.
 
-    The criterion counts from a floor, below which it does not come. Where it has risen from its best, by little, the
+    The criterion counts from a lower bound. Where it has risen from its best, by little, the
     grid goes on up to a distance ``stale``.
     """
     seen: list[At] = []
@@ -104,9 +106,9 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0, stale: 
         seen.append(at)
         if not place or _better(at, seen[best]):
             best, risen = place, None
-        elif risen is None and not at.value - floor <= _RISEN * (seen[best].value - floor):
+        elif risen is None and not at.value - infimum <= _RISEN * (seen[best].value - infimum):
             risen = place
-        if at.value - floor > _STALE * (seen[best].value - floor) and np.abs(theta - grid[best]).max() > stale:
+        if at.value - infimum > _STALE * (seen[best].value - infimum) and np.abs(theta - grid[best]).max() > stale:
             break
         if risen is not None and place - risen > 0 and np.abs(theta - grid[risen]).max() > _FAR - 1e-9:
             break
@@ -137,12 +139,12 @@ def refine(
     left: At | None,
     right: At | None,
     smooth: bool = False,
-    floor: float = 0.0,
+    infimum: float = 0.0,
 ) -> Found:
     """Return the least point of a bracket of one number, by its derivative: secants, kept inside, and halving.
 
     ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at. Where the criterion
-    is smooth, cubics take the place of secants, and of every other halving. It counts from a floor.
+    is smooth, cubics take the place of secants, and of every other halving. It counts from a lower bound.
     """
     trace: list[At] = []
     ends = {-1: left, 1: right}
@@ -155,7 +157,7 @@ def refine(
             return Found(best, True, trace)
         slopes = [None if end is None else float(end.gradient[0]) for end in (ends[-1], ends[1])]
         point = 0.5 * (low + high)
-        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value - floor):
+        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value - infimum):
             return Found(best, True, trace)
         if None not in slopes and slopes[0] < 0 < slopes[1] and count % (4 if smooth else 2) != (3 if smooth else 1):
             # every other step halves, for a kink has no root
@@ -168,7 +170,7 @@ def refine(
         at = evaluate(np.array([point]))
         trace.append(at)
         best = at if _better(at, best) else best
-        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value - floor):
+        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value - infimum):
             return Found(best, True, trace)
         # what is no number is beyond the minimum
         if at.gradient[0] > 0 if at.finite else point > best.theta[0]:

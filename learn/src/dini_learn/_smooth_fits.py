@@ -115,8 +115,8 @@ class SmoothFits:
                 problem = problem._replace(X=frame.columns, l2=inner)
             fits, end = self._fit(problem, lanes.held, end.of(frame), certify, _ROUGH if rough else _ACCURACY)
             x, adjoint = end.of(None)[:2]
-            slopes = self._told(-own * x * adjoint)
-            found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._told(x), ends=end))
+            slopes = self._in_order(-own * x * adjoint)
+            found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._in_order(x), ends=end))
         return found
 
     def _features(self, l2: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ class SmoothFits:
         # far from a solution the first order says nothing
         return Fits(value - np.where(solved, rest, 0.0), None, None, solved, error), end
 
-    def _told(self, part: np.ndarray) -> np.ndarray:
+    def _in_order(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
         part = np.moveaxis(part, 0, -1)
         return part if self.data.together else part[..., 0]

@@ -14,7 +14,7 @@ space of the columns,
 
 with orthogonal directions, so that the ``r`` dimensions are seen as evenly as can be, all of them where
 :math:`r \le K`. A squared loss knows its target by products with the columns, so that each fit is one with other
-moments, and what is told of it is linear.
+moments, and its reported figures are linear.
 
 References
 ----------
@@ -65,8 +65,8 @@ def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, repeat
     count = counted(weights, repeated)
     if count <= rank + intercept:
         raise ValueError(
-            f"criterion='sure' needs the noise, and weights='repetitions' says that there are {count:g} samples, for "
-            f"{rank + intercept} degrees of freedom: pass noise, its standard deviation, or weights='precisions'."
+            f"criterion='sure' needs the noise: weights='repetitions' gives {count:g} samples for {rank + intercept} "
+            "degrees of freedom. Pass noise, its standard deviation, or weights='precisions'."
         )
     mean = (rest**2).sum(axis=0) / weights.sum()
     return tuple(np.sqrt(mean * count / (count - rank - intercept)).tolist())

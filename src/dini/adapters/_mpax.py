@@ -95,7 +95,7 @@ class MPAX(Adapter):
         super().check(problem, x)
         if problem.A is None and problem.G is None:
             raise TypeError(
-                "MPAX takes programs with equalities or inequalities: given one without. Use InteriorPoint."
+                "MPAX needs a program with equalities or inequalities: given one without. Use InteriorPoint."
             )
 
     def found(self, problem: QuadraticProgram, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:

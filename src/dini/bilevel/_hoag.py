@@ -12,7 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive
 from ..differentiation import Implicit
-from ..door import as_solver
+from ..entry import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
 from ..solvers import LBFGS, Solver
@@ -27,9 +27,9 @@ from ._rules import Schedule, as_rule
 
 #: what to do where a method fails that solves its inner problems
 SOLVED = (
-    "The inner problem or its adjoint system could not be solved, or an objective is not finite: "
-    "dini.bilevel.value_and_hypergradient(outer, inner, state.theta, state.x), at the last sound state, says which and "
-    "why. Take shorter outer steps, bound theta by a constraint, or start elsewhere."
+    "The inner problem or its adjoint system could not be solved, or an objective is not finite. "
+    "dini.bilevel.value_and_hypergradient(outer, inner, state.theta, state.x), at the last finite state, reports the "
+    "cause. Reduce the outer step size, bound theta by a constraint, or start elsewhere."
 )
 
 

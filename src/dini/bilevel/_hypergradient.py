@@ -18,7 +18,7 @@ from ..differentiation._certificate import first, guarded, leading, reverse
 from ..differentiation._guards import mark, times
 from ..differentiation._linearization import Linearization, Parameters, linearize
 from ..differentiation._tangents import solve_real
-from ..door import as_solver
+from ..entry import as_solver
 from ..explanations import explained
 from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced

@@ -126,8 +126,8 @@ def _triple(x: Tree, owner: KKT) -> tuple[Any, Any, Any]:
 
 
 _PAIRS = (
-    "the data of a quadratic program come in pairs, F((z, nu, lam), (Q, c), (E, d), (M, h)), with None for constraints "
-    "that are not there"
+    "the data of a quadratic program must be pairs, F((z, nu, lam), (Q, c), (E, d), (M, h)), with None for missing "
+    "constraints"
 )
 
 

@@ -1,4 +1,4 @@
-"""The paper's decorators, for a solver that somebody already has, and the bare products."""
+"""Decorators for an existing solver, as in the paper on implicit differentiation, and the products alone."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ def custom_root(
 
     Notes
     -----
-    The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`. When it is called again,
-    the solver and its derivative are compiled, as by ``jax.jit``, unless it is made anew at each call or reads objects
-    that cannot be watched for changes.
+    The solver is traced by JAX. Other code is called through :func:`jax.pure_callback`. When it is called again,
+    the solver and its derivative are compiled, as by ``jax.jit``, unless it is created again at each call or reads
+    objects whose changes cannot be detected.
 
     References
     ----------
@@ -229,8 +229,8 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         hoisted = hoist(given, start, some)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise TypeError(
-            f"{call.name} asks for the values of its arguments, which JAX does not have while it traces a program. "
-            "Write it with jax.numpy, or call what works on the host (NumPy, SciPy, scikit-learn) through "
+            f"{call.name} needs the values of its arguments, which are not known while JAX traces a program. "
+            "Write it with jax.numpy, or call host code (NumPy, SciPy, scikit-learn) through "
             "jax.pure_callback."
         ) from error
 
@@ -257,7 +257,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         x, aux = hoisted(*constants, parameters[0])
         return Ended(x, rest=aux)
 
-    # of somebody else's solver, no status is known
+    # the status of a foreign solver is not known
     linear_solver, name = closed_solver(linear_solver, hoisted.shape[0]), f"the solution of {call.name}"
     how = How(solve_tangent_at_solution, linear_solver, call.on_failure, name)
     ended = implicit(solved, (hoisted.consts, start), (some, closed), linearize, how)

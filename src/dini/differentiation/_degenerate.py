@@ -93,10 +93,10 @@ class Doubt(NamedTuple):
     def report(self, name: str, figure: float) -> DerivativeError:
         """Return the exception."""
         return DerivativeError(
-            f"The derivative of {name} is not to be trusted: the linear map of its equation changes by "
-            f"{100 * figure:.0f} % within one Newton step at the point. Either the solution is degenerate (a multiple "
-            "root, a minimum whose Hessian is singular), where it need not have a derivative, or the point is far from "
-            "a solution. Tighten `rtol`; where the solution is degenerate, add a small regularization to the problem. "
+            f"The derivative of {name} is unreliable: the Jacobian of its condition changes by {100 * figure:.0f} % "
+            "within one Newton step from the point. Either the solution is degenerate (a multiple root, a minimum with "
+            "a singular Hessian), where the derivative need not exist, or the point is far from a solution. Tighten "
+            "`rtol`; if the solution is degenerate, add a small regularization to the problem. "
             'If a derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.SINGULAR,
         )

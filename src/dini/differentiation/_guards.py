@@ -74,9 +74,9 @@ def on_a_solution(derivative: Any, at: Linearization, residual: Tree, on_failure
 
     def report(figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"{name[0].upper()}{name[1:]} does not satisfy the optimality condition that was given: the residual is "
-            f"{float(figures[0]):.1e}, a change of the point by its own size makes {float(figures[1]):.1e}. Check that "
-            "the condition is the solver's, with arguments in the same order, and that the solver converges. If a "
+            f"{name[0].upper()}{name[1:]} does not satisfy the given optimality condition: the residual is "
+            f"{float(figures[0]):.1e}, and a change of the point by its own size makes {float(figures[1]):.1e}. Check "
+            "that the condition is the solver's, with arguments in the same order, and that the solver converges. If a "
             'derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.CONDITION,
         )

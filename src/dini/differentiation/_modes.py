@@ -108,11 +108,11 @@ class Implicit(Differentiation):
     def __post_init__(self) -> None:
         require_choice("Implicit's hessian", self.hessian, ("exact", "gauss-newton"))
         if self.approximate and self.condition is not None:
-            raise ValueError(f"Implicit takes a condition or hessian={self.hessian!r}, which is of the problem's own.")
+            raise ValueError(f"Implicit takes condition or hessian={self.hessian!r}, not both: given both.")
         if self.approximate and self.certify:
             raise ValueError(
-                f"Implicit(hessian={self.hessian!r}) is an approximation, for which certify=True cannot vouch: "
-                "dini.certified.value_and_grad judges it by the exact derivative."
+                f"Implicit(hessian={self.hessian!r}) is an approximation, which certify=True cannot certify. "
+                "dini.certified.value_and_grad compares it with the exact derivative."
             )
         if callable(self.condition):
             object.__setattr__(self, "condition", conditions.as_condition(self.condition))
@@ -302,7 +302,7 @@ class Unrolled(Differentiation):
         if not solver.differentiable:
             raise ValueError(
                 f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
-                f"{solver.name} do not (they compare values, or jump between vertices). Use Implicit()."
+                f"{solver.name} do not (it compares values, or moves between vertices). Use Implicit()."
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)

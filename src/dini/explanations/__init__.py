@@ -1,10 +1,10 @@
-"""The room for explanations: what turns a failure into its cause and the remedy.
+"""Explanations: the cause of a failure, and the remedy.
 
-A check says itself, in one sentence, which argument it refuses, what was given and what is needed. What takes thought
-stands here: what somebody meant who wrote another library's name, which argument an error of JAX's comes from, what to
-do about a solve that has ended so. These modules are functions of what was given, and of the error, that return a
-sentence or an exception, or ``None`` where they know nothing better; they raise nothing. Whoever has failed imports
-them then: what goes well needs none of them.
+A check says itself, in one sentence, which argument it refuses, what was given and what is needed. Longer
+analyses are here: what is meant by a name of another library, which argument causes an error of JAX, what to do about a
+status. The functions take what was given and the error, and return a sentence or an exception, or ``None`` where they
+have no better explanation; they raise nothing. They are imported after a failure only: a call that succeeds needs none
+of them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def explained[Function: Callable[..., Any]](
         except (TypeError, ValueError) as error:
             from . import arguments
 
-            told = arguments.cause(error, function, owner, args, keywords, solver=solver, misused=misused)
-            if told is None:
+            better = arguments.cause(error, function, owner, args, keywords, solver=solver, misused=misused)
+            if better is None:
                 raise
-            raise told from None
+            raise better from None
 
     return cast(Function, call)
 

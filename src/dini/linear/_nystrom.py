@@ -32,7 +32,7 @@ class Nystrom:
     Parameters
     ----------
     rank
-        How many products; at most as many as there are unknowns are made. It is made anew for each solve.
+        How many products; at most as many as there are unknowns are taken. Each solve computes its own.
     seed
         Of the random numbers.
 

@@ -184,7 +184,7 @@ class Custom(Penalty):
         """Return the user's value."""
         if self.function is None:
             raise TypeError(
-                "The value of dini.penalties.Custom(prox=...) was asked for, which was given none. Write "
+                "dini.penalties.Custom(prox=...) has no value, and the value is needed here. Write "
                 "Custom(value, prox) with value(x), one number."
             )
         return self.function(x)

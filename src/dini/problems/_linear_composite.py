@@ -98,10 +98,10 @@ class LinearComposite:
         except TypeError as error:
             from ..explanations import calls
 
-            told = calls.linear_composite(error, self.outer, self.matrix, x, args)
-            if told is None:
+            better = calls.linear_composite(error, self.outer, self.matrix, x, args)
+            if better is None:
                 raise
-            raise told from error
+            raise better from error
 
     def close(self, x: Tree, *args: Tree) -> LinearComposite:
         """Return the objective with all closures made explicit."""

@@ -202,7 +202,7 @@ class QuadraticProgram(Problem):
     def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``x`` is a pair like :meth:`start`."""
         if args:
-            raise TypeError(f"QuadraticProgram takes no arguments: its data are its own. Given {len(args)} more.")
+            raise TypeError(f"QuadraticProgram takes no further arguments, only its fields: given {len(args)}.")
         trees.require_same("The starting point", x, self.start(), "problem.start()")
 
 

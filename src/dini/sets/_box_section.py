@@ -37,7 +37,7 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     eps = jnp.finfo(y.dtype).eps
 
     def beyond_flat(v: Tree, tau: Any, phi: Any) -> Any:
-        """Return where the piece after the next kink vanishes, if it were endless."""
+        """Return where the piece after the next kink vanishes, if it were unbounded."""
         # what rests at the bound that it leaves as the multiplier goes on
         rise = phi < 0
         up = (a > 0) == rise
@@ -236,7 +236,7 @@ def _failure(empty: Any, missed: Any) -> Exception:
         )
     remedy = ends.for_precision("scale them down, or compute in float64.", missed.dtype)
     return SolveError(
-        f"The projection onto the BoxSection was not found: it misses the equation by {float(missed):.1e}. The "
-        f"elements are too large beside the bounds for their precision: {remedy}",
+        f"The projection onto the BoxSection failed: the point violates the equation by {float(missed):.1e}. The "
+        f"elements are too large, compared with the bounds, for their precision: {remedy}",
         Status.SINGULAR,
     )

@@ -26,7 +26,7 @@ from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_s
 from ._base import Set, believed, hold_arrays, require_real
 
 _RUNNING, _FOUND, _EMPTY, _LOST = 0, 1, 2, 3
-#: the inverse Gram matrix, which each step updates, is computed anew after so many steps
+#: the inverse Gram matrix, which each step updates, is recomputed after so many steps
 _FRESH = 64
 
 
@@ -392,7 +392,7 @@ def _failure(outcome: Any, missed: Any) -> Exception:
         return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
     remedy = ends.for_precision("drop them, or compute in float64.", missed.dtype)
     return SolveError(
-        f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
-        f"(relative). Rows at a very small angle to one another may have been lost: {remedy}",
+        f"The projection onto the Polyhedron failed: the point violates its constraints by {float(missed):.1e} "
+        f"(relative). Nearly parallel rows may have been left out: {remedy}",
         Status.MAX_STEPS if outcome == _RUNNING else Status.SINGULAR,
     )

@@ -161,7 +161,7 @@ class AugmentedLagrangian(Solver):
         if problem.part is not None:
             raise TypeError(
                 f"AugmentedLagrangian's solver must keep the {problem.part.name} of {problem.name}: {self.solver.name} "
-                "cannot. Use ProximalGradient or, for what treats each element on its own, ProximalNewton."
+                "cannot. Use ProximalGradient or, if it is separable, ProximalNewton."
             )
 
     def _inner(self, problem: Constrained, x: Tree) -> Solver:
@@ -214,8 +214,8 @@ class AugmentedLagrangian(Solver):
 
         # on the way to infinity, forces that grow dwarf the one that is left
         length, eps = jnp.max(jnp.abs(flat), initial=0) / units.length, jnp.finfo(dtype).eps
-        astray = (length > 1 / eps) | (end.leaps & (length > eps**-0.25)) | end.drifts
-        error = jnp.where(bad, state.error, jnp.where(astray, jnp.maximum(known.error, 1), known.error))
+        suspect = (length > 1 / eps) | (end.leaps & (length > eps**-0.25)) | end.drifts
+        error = jnp.where(bad, state.error, jnp.where(suspect, jnp.maximum(known.error, 1), known.error))
         lower, flat = self._looked(rows, units, end, error <= tol)
         error = jnp.where(lower, jnp.maximum(error, 2 * tol), error)
         gain = error < 0.5 * state.least

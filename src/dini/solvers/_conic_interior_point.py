@@ -196,16 +196,16 @@ class ConicInteriorPoint(Solver):
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), failed, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
         status = certified(status, central.tau < central.kappa, (empty, endless))
-        told = verdict(data, state.convex, judged.accepted, judged.inside, (miss, away), tol, status)
+        result = verdict(data, state.convex, judged.accepted, judged.inside, (miss, away), tol, status)
 
         shown = (central.x / central.tau, central.z / central.tau)
-        shown = trees.where(told.exact, found[:2], shown)
+        shown = trees.where(result.exact, found[:2], shown)
         proof = jnp.where(jnp.any(data.impossible), data.impossible.astype(dtype), central.z)
-        shown = _or_ray(central.x, proof, shown, told.status)
+        shown = _or_ray(central.x, proof, shown, result.status)
         stays = face | ~fine
         state = state._replace(
-            error=told.error,
-            status=told.status,
+            error=result.error,
+            status=result.status,
             central=trees.where(stays, central, moved),
             far=jnp.where(stays, state.far, far),
             least=jnp.minimum(state.least, jnp.min(state.far[jnp.array([0, 2, 3])])),

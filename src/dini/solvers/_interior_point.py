@@ -162,23 +162,23 @@ class InteriorPoint(Solver):
         # beside a solution nearby, a contradiction or a ray is one of rounding
         lost = central.tau < central.kappa
         status = certified(status, lost, (empty, endless))
-        told = verdict(data, state.convex, exact, inside, (miss, away), tol, status)
+        result = verdict(data, state.convex, exact, inside, (miss, away), tol, status)
 
-        shown = or_certificate(data, jnp.where(told.exact, found, central.v / central.tau), central.v, told.status)
+        shown = or_certificate(data, jnp.where(result.exact, found, central.v / central.tau), central.v, result.status)
         stays = face | inside | ~fine
         # the next trial takes what is violated for active, and lets go what pulls
-        again = face & ~told.exact & (state.guess.count + 1 < plan.trials)
+        again = face & ~result.exact & (state.guess.count + 1 < plan.trials)
         active = jnp.where(again, data.active(found[data.n :], slack), plan.active)
         return data.point(shown), State(
-            told.error,
-            told.status,
+            result.error,
+            result.status,
             data,
             trees.where(stays, central, moved),
             jnp.where(stays, state.far, jnp.stack([miss, *far])),
             state.convex,
             jnp.minimum(state.least, gain),
             idle,
-            Guess(again, state.guess.count + face, active, factor, told.exact),
+            Guess(again, state.guess.count + face, active, factor, result.exact),
         )
 
     def _planned(self, state: State, tol: jax.Array) -> Plan:

@@ -160,9 +160,9 @@ class LBFGSB(BoxSolver, LineMethod):
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         r"""Return what quasi-Newton methods tell, and :math:`\theta` as ``curvature``."""
-        told = super().readings(x, state)
-        return told | {
-            "direction": ravel_pytree(x)[1](told["direction"]),
+        values = super().readings(x, state)
+        return values | {
+            "direction": ravel_pytree(x)[1](values["direction"]),
             "curvature": state.own.model.pairs.theta,
         }
 

@@ -155,13 +155,13 @@ class Newton(Halving):
         return super().last_value(problem, state) if minimum else 0.5 * jnp.square(state.error)
 
     def derivative_solver(self, problem: AnyProblem, x: Tree, state: Any) -> Any:
-        """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
+        """Return a solver that refines with the last Hessian's factor, where assembling another is expensive."""
         if not isinstance(problem, Minimize | LeastSquares):
             return None
         if self._by_nonzeros:
-            dear = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
+            expensive = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
             factor = SparseFactor(state.own.model.numbers, self.linear_solver)
-            return Reused(factor, state.own.model.known) if dear else self.linear_solver
+            return Reused(factor, state.own.model.known) if expensive else self.linear_solver
         if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
         return Reused(CholeskyFactor(state.own.model.numbers), state.own.model.known)

@@ -94,8 +94,8 @@ class NonlinearInteriorPoint(Solver):
         super().check(problem, x)
         if problem.part is not None:
             raise TypeError(
-                f"{self.name} keeps bounds and functions: given {problem.name} with {problem.part.name}. Use "
-                "AugmentedLagrangian, or write it as equalities and inequalities."
+                f"{self.name} takes bounds, equalities and inequalities: given {problem.name} with "
+                f"{problem.part.name}. Use AugmentedLagrangian, or state it by equalities and inequalities."
             )
 
     def init(self, problem: Constrained, x: Tree, *args: Tree) -> State:

@@ -211,8 +211,8 @@ class OperatorSplitting(Solver):
         # along a ray the objective falls without bound where a point satisfies the constraints
         feasible = primal <= jnp.finfo(away.dtype).eps ** 0.25
         status = certified(Status.RUNNING, True, (empty, jnp.where(feasible, endless, jnp.inf)))
-        told = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)
-        shown = or_certificate(data, jnp.where(told.exact, trial.v, point.v), proof, told.status)
+        result = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)
+        shown = or_certificate(data, jnp.where(result.exact, trial.v, point.v), proof, result.status)
 
         ratio = primal / jnp.maximum(dual, jnp.finfo(dual.dtype).tiny)
         far = (ratio > _UNBALANCED) | (ratio * _UNBALANCED < 1)
@@ -225,9 +225,9 @@ class OperatorSplitting(Solver):
             jnp.where(due, active, state.face.tried),
             jnp.where(due, rough, state.face.error),
             trial.factor,
-            told.exact,
+            result.exact,
         )
-        return data.point(shown), State(told.error, told.status, data, at, rho, system, state.convex, face)
+        return data.point(shown), State(result.error, result.status, data, at, rho, system, state.convex, face)
 
     def _point(self, data: Scaled, x: jax.Array, y: jax.Array) -> Point:
         """Return a point with the slacks that its rows have."""
@@ -268,7 +268,7 @@ class OperatorSplitting(Solver):
         return jnp.all(jnp.stack(same))
 
     def derivative_solver(self, problem: Quadratic, x: Tree, state: State) -> Reused:
-        """Return a linear solver for the equations of the active rows: with their factor, or anew."""
+        """Return a linear solver for the equations of the active rows: with their factor, or a new one."""
         data, face = state.data, state.face
         if data.base is None:
             return face_solver(problem, x, data)

@@ -124,8 +124,8 @@ class OptaxSolver(Stochastic):
             return call(*args, **offered)
         except (AttributeError, TypeError) as error:
             error.add_note(
-                "Raised by the transformation of OptaxSolver. Those that work on parameters of a structure of their "
-                "own (optax.lookahead, say) cannot be used, and optax.contrib.sam not inside of another one."
+                "The transformation of OptaxSolver raised this error. Transformations that change the structure of the "
+                "parameters (such as optax.lookahead) are not supported, nor is optax.contrib.sam inside another one."
             )
             raise
 

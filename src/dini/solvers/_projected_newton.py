@@ -122,8 +122,8 @@ class ProjectedNewton(BoxSolver, Halving):
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""
-        told = super().readings(x, state)
-        return told | {"direction": ravel_pytree(x)[1](told["direction"])}
+        values = super().readings(x, state)
+        return values | {"direction": ravel_pytree(x)[1](values["direction"])}
 
     def _direction(
         self,

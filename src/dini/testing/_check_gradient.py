@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import trees
 from ..differentiation import Differentiation, Implicit, Unrolled
-from ..door import Problem
+from ..entry import Problem
 from ..explanations import explained
 from ..explanations.arguments import CHECKED
 from ..solvers import Solver

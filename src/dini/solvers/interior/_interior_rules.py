@@ -106,9 +106,9 @@ def begun(view: View, units: Units, start: jax.Array, error: jax.Array, left: ja
 def looked_again(
     view: View, old: State, state: State, box: Box, done: jax.Array, lost: jax.Array, tol: jax.Array
 ) -> tuple[Any, State]:
-    """Return whether a point that passes the test may be claimed, and the state, which goes on where it may not.
+    """Return whether a point that passes the test may be returned as converged, and the state, which goes on if not.
 
-    A point that is none of rest is the end all the same: nothing is left by which a later one could be told from it.
+    A point that is not stationary ends the solve as well: later points could not be distinguished from it.
     """
     last, new = old.direction.step.x, state.direction.step.x
     seen = pace(last, new, state.point.x)

@@ -106,7 +106,7 @@ def certified(status: Any, where: Any, distances: tuple[Any, Any]) -> Any:
 
 
 class Verdict(NamedTuple):
-    """Whether a point is believed, the error that is told of it, and the status."""
+    """Whether a point is accepted, its reported error, and the status."""
 
     exact: Any
     inside: Any
@@ -115,9 +115,9 @@ class Verdict(NamedTuple):
 
 
 def verdict(data: Any, convex: Any, exact: Any, inside: Any, errors: tuple[Any, Any], tol: Any, status: Any) -> Verdict:
-    """Return what is told of a step that found an ``exact`` point, or whose other one is ``inside`` the tolerance.
+    """Return the result of a step that found an ``exact`` point, or whose other one is ``inside`` the tolerance.
 
-    ``errors`` are those of the two; ``status`` is what is told where neither is believed. A row that no point satisfies
+    ``errors`` are those of the two; ``status`` is the status where neither is accepted. A row that no point satisfies
     outweighs all.
     """
     alone = jnp.any(data.impossible)

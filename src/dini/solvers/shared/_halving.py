@@ -40,5 +40,5 @@ class Halving(Descent):
 
     def readings(self, x: Tree, state: State) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""
-        told = {"direction": state.own.direction, "step_size": state.own.step_size}
-        return super().readings(x, state) | told
+        values = {"direction": state.own.direction, "step_size": state.own.step_size}
+        return super().readings(x, state) | values

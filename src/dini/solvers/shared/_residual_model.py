@@ -31,7 +31,7 @@ class Point(NamedTuple):
     """The residuals at a point, weighted so that :math:`J^T J` and :math:`J^T r` are those of the robust loss.
 
     ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for. ``rest`` is
-    the squared gradient in what is not an unknown of the steps, ``astray`` what it is beside its terms.
+    the squared gradient in what is not an unknown of the steps, ``astray`` its ratio to its terms.
     """
 
     value: Any

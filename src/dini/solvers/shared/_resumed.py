@@ -52,8 +52,8 @@ class Resumed:
     def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> Any:
         """Return the state to go on from, without the failure that it may have ended with.
 
-        A state that meets the stopping test is believed where the problem's condition holds as well. One of another
-        point or other arguments is not: the solve starts anew.
+        A state that meets the stopping test is accepted if the problem's condition holds as well. A state of
+        another point or of other arguments is not: the solve starts again.
         """
         fresh = self.solver.init(problem, x, *args)
         state = fitting(self.state, fresh, self.solver)

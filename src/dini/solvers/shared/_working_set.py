@@ -143,8 +143,8 @@ class WorkingSet(Solver):
                 continue
             if not part.elementwise:
                 raise ValueError(
-                    f"{self.name} needs a {kind} that treats each element on its own: {part.name} does not. Use "
-                    "ProximalGradient, or BlockCoordinateDescent for one that splits over rows."
+                    f"{self.name} needs a separable {kind}, which acts on each element alone: {part.name} is not. Use "
+                    "ProximalGradient, or BlockCoordinateDescent for one that acts on rows."
                 )
             if self.needs_convex and not getattr(part, "convex", True):
                 raise ValueError(f"{self.name} needs a convex penalty: {part.name} is not. Use CoordinateDescent.")

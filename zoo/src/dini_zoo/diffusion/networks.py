@@ -63,14 +63,14 @@ class Block(eqx.Module):
         self.time = normal_init(other, width, features)
         self.second, self.last = jnp.zeros((width, width)), jnp.zeros(width)
 
-    def __call__(self, h: Array, told: Array, gate: Any = 1.0) -> Array:
+    def __call__(self, h: Array, given: Array, gate: Any = 1.0) -> Array:
         """The block, its residual branch times a gate."""
-        inner = jax.nn.silu(layer_norm(h) @ self.first.T + self.offset + told @ self.time.T)
+        inner = jax.nn.silu(layer_norm(h) @ self.first.T + self.offset + given @ self.time.T)
         return h + gate * (inner @ self.second.T + self.last)
 
 
 class ResidualNetwork(eqx.Module):
-    r"""Residual blocks with layer norm between a first and a last linear map, told the time in every block.
+    r"""Residual blocks with layer norm between a first and a last linear map; every block takes the time.
 
     Parameters
     ----------

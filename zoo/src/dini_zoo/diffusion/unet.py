@@ -1,4 +1,4 @@
-r"""A small U-Net of images: blocks at several scales, told the time, with what each scale saw handed across.
+r"""A small U-Net of images: blocks at several scales that take the time, with connections across each scale.
 
 Its convolutions are products of matrices with neighborhoods of 3×3 pixels: within `jax.lax.scan` on a CPU, where all
 trainings and samplers here run, XLA's convolutions are ten times slower.
@@ -62,7 +62,7 @@ class Affine(eqx.Module):
 
 
 class Block(eqx.Module):
-    """Two convolutions of 3×3 pixels beside an identity, with what is told added between them; the second is zero at
+    """Two convolutions of 3×3 pixels and an identity; the conditioning is added between them. The second is zero at
     first."""
 
     first: Affine
@@ -100,7 +100,7 @@ class UNet(eqx.Module):
     condition
         Channels of an image that is given beside the point, such as a reconstruction.
     context
-        Numbers of a vector that is told with the time, such as a class.
+        Size of a vector that is given with the time, such as a class.
     features
         Sines and cosines of the time: :func:`..networks.step_features`, of times from 0 to some thousand.
     scale

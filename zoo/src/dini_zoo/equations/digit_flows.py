@@ -62,7 +62,7 @@ class FlowClassifier(eqx.Module):
 
 
 class Given(NamedTuple):
-    """What one step of training is told, as a row of numbers."""
+    """The inputs of one step of training, as a row of numbers."""
 
     weight: Any
     """Of the penalty."""

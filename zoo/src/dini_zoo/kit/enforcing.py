@@ -6,7 +6,7 @@ meant. Integers and Booleans for `Float` become floats, once, on entry. Nothing 
 
 What is taken as an array is what JAX takes: NumPy's arrays, Python's numbers and lists too. That is why neither
 beartype nor typeguard is used: they refuse these for `Float[Array, ...]`, promote nothing, and see no dimension that is
-shared by two arguments without jaxtyping's decorator around them, whose import is dearer than all of this.
+shared by two arguments without jaxtyping's decorator around them, whose import takes longer than all of this.
 
 `hook.py` says for which modules, and how it is switched off.
 """

@@ -75,7 +75,7 @@ def outdated() -> list[str]:
 
 
 def write() -> None:
-    """Make the README's table anew."""
+    """Make the README's table again."""
     README.write_text(_readme(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 

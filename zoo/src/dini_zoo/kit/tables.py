@@ -186,8 +186,8 @@ class Verdict:
         names = ("ours", "reference", "paper", "bar")
         caption = "Reference: the specification's figure. " if 1 in kept else ""
         if mark:
-            told = ", ".join(f"{name} = {value}" for name, value in self.others.items())
-            caption += f"°: references and bars are for other settings; here {told}."
+            settings = ", ".join(f"{name} = {value}" for name, value in self.others.items())
+            caption += f"°: references and bars are for other settings; here {settings}."
         return Table("Beside the references", ["quantity", *(names[i] for i in kept), ""], rows, caption.strip())
 
 

@@ -78,7 +78,7 @@ class Trainer[M]:
     batch
         Examples a step; all of them, in their order, if it is not given.
     every
-        Steps in one compiled loop, after which the model is watched and progress is told; it divides `steps`. About a
+        Steps in one compiled loop, after which the model is watched and progress is reported; it divides `steps`. About a
         tenth of them if it is not given.
     watch
         `watch(model)`: a tree of figures. Anything random in it needs a key of its own. It sees the average of the
@@ -169,7 +169,7 @@ class Trainer[M]:
         it a key for each step, which `step_keys` replaces. Raises `ValueError` where the arrays differ in length, or an
         index is of no example.
         `state` is the optimizer's, if training goes on, and `carried` the first state of a loss that has one. `advance`
-        is told of every few steps taken.
+        is called after every few steps.
         """
         state = self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)) if state is None else state
         order, keys = self._drawn(key, data, order)

@@ -34,7 +34,7 @@ def tables(result: Result) -> Sequence[Table]:
             "supernet's weights.",
         ),
         Table(
-            "Architectures trained anew: test accuracy in percent",
+            "Retrained architectures: test accuracy in percent",
             ("architectures", "accuracy", "least to greatest"),
             [
                 [name, f"{Estimate.of(values.mean(axis=1), scale=100):.1f}", Estimate.of(100 * values.ravel()).range]
@@ -58,7 +58,7 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("gap to the derived, DARTS − SD, points", gap, None, "not separable", "smaller gap", ".1f")
     anew = {name: 100 * float(values.mean()) for name, values in result.retrained.items()}
     for name, reference in ((DARTS, "74-77"), (SD, "70-77"), ("random", "75-78")):
-        yield Check(f"trained anew, {name}, %", anew.get(name), None, reference, form=".1f")
+        yield Check(f"retrained, {name}, %", anew.get(name), None, reference, form=".1f")
 
 
 def headline(result: Result) -> str:

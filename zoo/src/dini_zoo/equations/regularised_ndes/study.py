@@ -32,7 +32,7 @@ STRONG, STEER, LOOSE = "ERNODE, strong", "STEER", "trained loosely"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the first weights and of the batches."""

@@ -137,7 +137,7 @@ def spread(values: list[float], form: str = ".2f") -> str:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
     at = lambda of, *name: figures(result, of, *name)
 
     def of_worst(name: str, values: list[float], bar: Bar | None, reference: float | str, paper: str = "") -> Check:

@@ -24,7 +24,7 @@ from .transformer import Transformer
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of everything with the small codebook."""

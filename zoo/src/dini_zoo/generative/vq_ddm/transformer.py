@@ -1,4 +1,4 @@
-r"""A small transformer of sequences of codes: told a step it denoises all positions, causal it predicts the next one.
+r"""A small transformer of sequences of codes: given a step it denoises all positions; causal, it predicts the next one.
 
 Each layer adds :math:`\mathrm{attention}(\mathrm{LN}(h))` and then :math:`W_2\, \mathrm{gelu}(W_1 \mathrm{LN}(h))`.
 

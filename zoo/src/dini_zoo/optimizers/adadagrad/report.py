@@ -123,7 +123,7 @@ def checks(result: Result) -> Iterator[Check]:
 
 
 def _beside(trained: dict[str, Any], name: str, other: str) -> Iterator[Check]:
-    """What nobody asked for: a rival of about as many steps, seed by seed."""
+    """Without a bar: a rival of about as many steps, seed by seed."""
     if not {name, other} <= trained.keys():
         return
     for what, scale, form in (("loss", 1.0, ".3f"), ("accuracy", 100.0, ".2f")):

@@ -69,7 +69,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the batches, and of the perceptron's weights."""

@@ -98,7 +98,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of weights and batches, of the Hessians and of the learner: the stable rates are of runs of their own."""

@@ -45,7 +45,7 @@ class Rates:
 
 
 class _Stability(Protocol):
-    """What `largest_rates` is told."""
+    """The settings of `largest_rates`."""
 
     hidden: tuple[int, ...]
     steps: int
@@ -58,7 +58,7 @@ class _Stability(Protocol):
 
 
 class _Learner(Protocol):
-    """What `learned` is told."""
+    """The settings of `learned`."""
 
     batches: tuple[int, ...]
     epochs: int

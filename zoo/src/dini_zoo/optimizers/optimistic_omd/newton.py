@@ -59,7 +59,7 @@ def optimistic_online_newton(
     optimism
         Whether the last gradient is the guess; without, it is the online Newton step.
     refresh
-        Rounds after which :math:`H^{-1}`, which each gradient changes by a matrix of rank one, is computed anew.
+        Rounds after which :math:`H^{-1}`, which each gradient changes by a matrix of rank one, is recomputed.
 
     Raises
     ------

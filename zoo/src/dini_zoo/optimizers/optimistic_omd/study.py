@@ -42,7 +42,7 @@ TWO_LAYERS, UNIFORM = "two layers", "uniform weights"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of noise and drift."""

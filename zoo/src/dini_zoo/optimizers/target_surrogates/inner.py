@@ -31,7 +31,7 @@ class Armijo:
     Parameters
     ----------
     first
-        The first trial of the first step; each set of inner steps begins with it anew.
+        The first trial of the first step; each set of inner steps begins with it again.
     expansion
         The factor from a step's :math:`\alpha` to the next one's first trial; the paper's code takes
         :math:`2^{1/\text{batches in an epoch}}`.

@@ -66,7 +66,7 @@ def digits_table(result: Result, batch: int) -> Table:
         rows,
         f"Of all 1797 digits, at the end, with the best of each method's step sizes; {len(settings.seeds)} seeds. "
         f"{SLS}: {settings.digits_steps[1]} inner steps, its step size found by a search in target space, at last "
-        f"{result.searched[batch]:.2g}. The line search on the loss begins anew with each batch; its trials ask "
+        f"{result.searched[batch]:.2g}. The line search on the loss restarts with each batch; its trials ask "
         "for the loss, too.",
     )
 

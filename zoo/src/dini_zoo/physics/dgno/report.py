@@ -14,7 +14,7 @@ from .measures import Inverted
 from .study import CONSTANT, EXACT, LATENT, Result
 from .training import DEEP, DIRECT, KINDS, MULTI
 
-#: How an inversion is told in a table: what is unknown.
+#: The name of an inversion in a table: what is unknown.
 UNKNOWN = {
     **{kind: f"{kind}, latent" for kind in LATENT},
     DIRECT: f"{DIRECT}, cells",
@@ -130,7 +130,7 @@ def spread(values: Sequence[float], form: str = ".3f") -> str:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
 
     def of_worst(name: str, values: Sequence[float], bar: Bar | None, reference: float | str, paper: str = "") -> Check:
         low = bar is not None and np.isfinite(bar.low)

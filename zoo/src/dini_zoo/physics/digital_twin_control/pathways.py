@@ -36,7 +36,7 @@ class Pathways:
     """The best constant inflow of the nominal pathway."""
     nominal: list[Score]
     changed: list[Score]
-    """With a faster last step, for which nobody was trained."""
+    """With a faster last step, on which no network was trained."""
     promised: float | None
     """The cost of dini's plan by the mean field, without effort."""
     paths: dict[str, np.ndarray]

@@ -108,7 +108,7 @@ def pathway_table(result: Result) -> Table:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
     scores = result.predators.scores
     ours, rival, cut = (costs(scores, name) for name in (POPULATION, MEAN_FIELD, CUT))
     (best,) = costs(scores, predators.CONSTANT)

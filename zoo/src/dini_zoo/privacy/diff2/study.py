@@ -22,7 +22,7 @@ from .visits import Path, by_gradient, by_local_steps, divided, privately
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     epsilons: tuple[float, ...] = (1.0, 3.0, 10.0)

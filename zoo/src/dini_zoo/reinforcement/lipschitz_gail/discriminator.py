@@ -6,7 +6,7 @@ the expert's :math:`e`,
 .. math:: L = \mathbb{E}_p \log(1 + e^{D}) + \mathbb{E}_e \bigl[\log(1 + e^{D}) - y D\bigr]
               - \eta\, \mathbb{E}\, H(D) + \lambda\, \mathrm{GP},
 
-with labels :math:`y \sim U(0.7, 1.2)` of the expert alone, each drawn anew, and :math:`H` the entropy of the
+with labels :math:`y \sim U(0.7, 1.2)` of the expert alone, each redrawn, and :math:`H` the entropy of the
 probability.
 """
 

@@ -71,7 +71,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = tuple(range(8))
     """Of trainings with exact rewards."""

@@ -1,4 +1,4 @@
-r"""Graphs told apart by learned functions of their nodes, by way of the homology of the lower star.
+r"""Graphs distinguished by learned functions of their nodes, by way of the homology of the lower star.
 
 Nodes are of three kinds, known by two noisy features. Each graph has a cycle of six nodes: of the kind A or the kind B
 alone (class 1), or of three nodes of each (class 0); and a cycle of four nodes of the kind C. A cycle enters with its

@@ -58,7 +58,7 @@ def graph_table(result: Result) -> Table:
         "Of the start with the smallest training loss; accuracy on test graphs. "
         f"Learned: starts with a training loss below {LEARNED}."
     )
-    return Table("Graphs told apart by learned functions", columns, rows, caption)
+    return Table("Graphs distinguished by learned functions", columns, rows, caption)
 
 
 def growth(result: Result, kind: str) -> float | None:
