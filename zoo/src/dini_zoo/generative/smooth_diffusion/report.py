@@ -141,12 +141,12 @@ def inversion_table(result: Result) -> Table:
 
 def norm_table(result: Result) -> Table:
     """What the penalty is on."""
-    told: list[list[str] | None] = []
+    table_rows: list[list[str] | None] = []
     for tunings in zip(*result.tunings, strict=True):
         mean, spread = (Estimate.of(getattr(one, name) for one in tunings) for name in ("norm", "spread"))
-        told.append([f"λ = {tunings[0].weight:g}", f"{mean:.3f}", f"{spread:.3f}"])
+        table_rows.append([f"λ = {tunings[0].weight:g}", f"{mean:.3f}", f"{spread:.3f}"])
     caption = "Of the batches of the last tenth of the training, over images, steps, noises and directions."
-    return Table("Variation norms", ("", "mean", "std / mean"), told, caption)
+    return Table("Variation norms", ("", "mean", "std / mean"), table_rows, caption)
 
 
 def spread(values: list[float], form: str) -> str:

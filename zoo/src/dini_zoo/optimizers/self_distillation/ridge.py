@@ -171,7 +171,7 @@ def asymmetry(kind: Any) -> float:
 
 
 def rounding(K: Array) -> Array:
-    """By how much an eigenvalue of a kernel may be below zero: the rounding error of the greatest one, as a factor of it."""
+    """By how much an eigenvalue of a kernel may be below zero, relative to the greatest: its rounding error."""
     return max(10, len(K)) * float(jnp.finfo(K.dtype).eps)
 
 

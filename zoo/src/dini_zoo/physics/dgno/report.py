@@ -26,10 +26,10 @@ LAWS = (LAPLACE, VARIATIONAL, NUTS)
 
 def tables(result: Result) -> list[Table]:
     """Forward errors, inversions, weights of the residuals, laws."""
-    told = [forward_table(result), inversion_table(result)]
+    shown = [forward_table(result), inversion_table(result)]
     if result.bayes:
-        told += [weight_table(result), law_table(result)]
-    return told
+        shown += [weight_table(result), law_table(result)]
+    return shown
 
 
 def unknowns(result: Result) -> dict[str, str]:

@@ -66,8 +66,8 @@ class Outcome:
 
 
 @partial(jax.jit, static_argnames="rounds")
-def _descend(key: Array, told: Any, start: Any, clients: Clients, rounds: int) -> Any:
-    clip, restart_every, noise, learning_rate = told
+def _descend(key: Array, numbers: Any, start: Any, clients: Clients, rounds: int) -> Any:
+    clip, restart_every, noise, learning_rate = numbers
     estimator = diff2_estimator(
         record_gradient,
         gradient_clip=clip,
@@ -97,14 +97,14 @@ def descent(problem: Problem, setting: Setting, keys: Sequence[Array], *, delta:
         restart_every=setting.restart_every,
         sizes=clients.sizes,
     )
-    told = (setting.gradient_clip, setting.restart_every, Noise(*map(jnp.float32, noise)), setting.learning_rate)
-    run = lambda key: _descend(key, told, problem.start, clients, setting.rounds)
+    numbers = (setting.gradient_clip, setting.restart_every, Noise(*map(jnp.float32, noise)), setting.learning_rate)
+    run = lambda key: _descend(key, numbers, problem.start, clients, setting.rounds)
     return _judged(problem, setting, [run(key) for key in keys], points)
 
 
 @partial(jax.jit, static_argnames=("rounds", "rate"))
-def _sample(key: Array, told: Any, start: Any, records: Any, rounds: int, rate: float) -> Any:
-    clip, multiplier, learning_rate = told
+def _sample(key: Array, numbers: Any, start: Any, records: Any, rounds: int, rate: float) -> Any:
+    clip, multiplier, learning_rate = numbers
     options = {"rounds": rounds, "rate": rate, "clip": clip, "multiplier": multiplier}
     options |= {"public": penalty_gradient, "observe": lambda w: w}
     found = dp_sgd(record_gradient, optax.sgd(learning_rate), start, records, key, **options)
@@ -115,8 +115,8 @@ def poisson(
     problem: Problem, setting: Setting, keys: Sequence[Array], *, rate: float, multiplier: float, points: int = 60
 ) -> Outcome:
     """DP-SGD with Poisson's batches in the place of all records."""
-    told = (setting.gradient_clip, jnp.float32(multiplier), setting.learning_rate)
-    run = lambda key: _sample(key, told, problem.start, problem.records, setting.rounds, rate)
+    numbers = (setting.gradient_clip, jnp.float32(multiplier), setting.learning_rate)
+    run = lambda key: _sample(key, numbers, problem.start, problem.records, setting.rounds, rate)
     return _judged(problem, setting, [run(key) for key in keys], points)
 
 
