@@ -244,7 +244,7 @@ def _work(operands: Any, solver: AnySolver, flags: tuple[bool, ...], width: int,
     def refill(pool: _Pool) -> _Pool:
         given = pick(jnp.minimum(pool.lane, count - 1))
         seen = select(pool.at.now.status != Status.RUNNING, looked(given, pool.at), pool.at)
-        # a result that is refused goes on
+        # a problem whose result is refused continues
         stopped = (seen.now.status != Status.RUNNING) | (pool.lane == count)
         ended = finished(given, seen)
         place = jnp.where(stopped, pool.lane, count)

@@ -3,9 +3,9 @@
 A derivative of a solution is wrong where the solver stopped early, where the linear system is ill-conditioned or was
 not solved, where the point is not a solution of the problem's condition, and where the solution sits at a kink. The
 functions here return the derivative at a point together with a :class:`Certificate` of how far it can be off. They take
-a point from any solver, and judge a derivative from any mode.
+a point from any solver, and check a derivative from any mode.
 
-They cost one more evaluation of the condition and its linearization, and two more solves with the factor at hand.
+They cost one more evaluation of the condition and its linearization, and two more solves with the same factor.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ def value_and_grad(
         Any mode. The gradient of one that is not :class:`dini.Implicit` is checked by the implicit one, as is that of
         another ``hessian``.
     on_failure
-        As in :func:`jvp`. It is the certificate that judges, not the solver's status.
+        As in :func:`jvp`. The certificate decides, not the solver's status.
 
     Examples
     --------

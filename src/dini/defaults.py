@@ -74,7 +74,7 @@ _LARGEST_BATCH = 2**25
 #: least squares of up to so many unknowns take full steps first
 _TINY = 8
 _FULL_STEPS = 100
-#: where so many steps may be in vain, residuals are no larger arrays than this, and have no loops
+#: where so many steps may be wasted, residuals are no larger arrays than this, and have no loops
 _CHEAP = 256
 #: of programs with up to so many unknowns, and inequalities and bounds, the face is found by pivots: f4 of benchmarks/
 _PIVOTED = 64
@@ -239,7 +239,7 @@ def _derivative(fun: Any, x: Tree) -> _Seen | None:
     """Return what the program of a function's derivative shows; nothing where it has none in forward mode."""
     try:
         jaxpr = jax.make_jaxpr(lambda u, w: jax.jvp(fun, (u,), (w,))[1])(x, x).jaxpr
-    except Exception:  # what is wrong with the function itself is said where it is called
+    except Exception:  # an error in the function itself is reported where it is called
         return None
     half = len(jaxpr.invars) // 2
     point = [i < half for i in range(2 * half)]

@@ -81,7 +81,7 @@ def check_settings(differentiation: Any, on_failure: Any, monitor: Any) -> None:
 def check_continuation(
     solver: Solver, given: Any, monitor: Any, differentiation: Any, time_limit: float | None
 ) -> None:
-    """Raise unless a solve can go on from a state, or stop after a time."""
+    """Raise unless a solve can continue from a state, or stop after a time."""
     if not solver.takes_steps:
         raise TypeError(f"state and time_limit need a solver that takes steps; {solver.name} is a function.")
     if time_limit is None:

@@ -163,7 +163,7 @@ def nash_equilibrium(
     Where each loss is convex in the player's own strategy, these are the solutions of the variational inequality with
     :math:`F(x) = (\nabla_{x_1} f_1(x), \dots, \nabla_{x_n} f_n(x))` on the product of the sets, which is what is
     solved: see :func:`dini.variational_inequality`. Where a loss is not convex in it, a solution is a point at which no
-    player gains to first order. Nothing is said of equilibria beside the one that is found, if there are several.
+    player gains to first order. If there are several equilibria, one of them is found.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def run_iterator(
     on_failure
         What to do where a step fails: ``"raise"``; or ``"ignore"``, and look at ``solution.status``.
     state
-        The ``state`` of an earlier run of the same problem and solver: the run goes on from there, with ``init`` its
+        The ``state`` of an earlier run of the same problem and solver: the run continues from there, with ``init`` its
         last point. States are pytrees of arrays, to be saved as such; ``solver.max_steps`` counts from there.
 
     Returns

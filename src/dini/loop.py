@@ -250,10 +250,10 @@ def skipped(now: Round, skip: Any) -> Round:
 def verified(
     problem: AnyProblem, solver: AnySolver, examine: Callable[..., Finding] | None, now: Round, args: tuple[Tree, ...]
 ) -> Round:
-    """Return what is left of an outcome after its verification: its status, or what the solver goes on with.
+    """Return what is left of an outcome after its verification: its status, or what the solver continues with.
 
     A result is refused where a lower point is shown. Where a Newton step shows it, a solver in scaled variables has
-    underestimated its error, and goes on to as much smaller a tolerance, :data:`MOST` times at most; elsewhere the
+    underestimated its error, and continues to as much smaller a tolerance, :data:`MOST` times at most; elsewhere the
     solver begins again from that point. The :data:`REFUSALS`-th time, and where no step is left, the outcome is
     ``NO_MINIMUM``. A run that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the
     objective falls without bound, it has ``DIVERGED``.

@@ -207,7 +207,8 @@ class Tolerant(Protocol):
 class AnySolver(Tolerant, Protocol):
     """What dini needs from a solver, as the contract :class:`dini.Solver` describes it.
 
-    A solver that goes on from a state, or takes so many steps, is one around another (``solvers/shared/_resumed.py``).
+    A solver that continues from a state, or takes so many steps, is one around another
+    (``solvers/shared/_resumed.py``).
     """
 
     solves: ClassVar[tuple[type, ...]]

@@ -23,7 +23,7 @@ from .trees import Tree
 _NAMES = ("x", "figures", "aux", "state", "history", "multipliers")
 #: status, steps, error, tolerance, value, what was chosen
 _FIGURES = 6
-#: what stands in the place of a choice where the solver takes no steps, and its point was held against the condition
+#: what stands in place of a choice where the solver takes no steps, and its point was held against the condition
 JUDGED = "a point from elsewhere"
 #: what a verb may choose, in the order of the numbers that stand for it; zero where the caller gave a solver
 CHOICES = (

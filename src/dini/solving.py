@@ -147,9 +147,9 @@ def solve(
     return_state
         Whether to return the solver's last state as ``solution.state``.
     state
-        The ``state`` of an earlier solution of the same problem by the same solver: the solve goes on from there, with
-        ``init`` its last point. States are pytrees of arrays, to be saved as such. A solver whose steps may make the
-        point worse (an accelerated one, say) returned the best point instead, and goes on from there.
+        The ``state`` of an earlier solution of the same problem by the same solver: the solve continues from there,
+        with ``init`` its last point. States are pytrees of arrays, to be saved as such. A solver whose steps may make
+        the point worse (an accelerated one, say) returned the best point instead, and continues from there.
     time_limit
         Seconds after which to stop, with the status ``TIME_LIMIT``; compilation counts. The clock is read between
         groups of steps, on the host: not under ``jit``, ``vmap`` or ``grad``, and without a monitor.

@@ -91,7 +91,7 @@ def _factor(
         error = report(*[np.asarray(value) for value in values])
         if policy == "raise":
             raise reports.first_of_all(error)
-        if policy == KEEP:  # whoever never comes past has a value that is no number
+        if policy == KEEP:  # a program that never reads it has the value NaN
             reports.keep(error)
             return np.full((), np.nan, np.float32)
         warnings.warn(str(error), SolveWarning, stacklevel=2)
@@ -146,7 +146,7 @@ def guard(
     *,
     mark: bool = True,
 ) -> Any:
-    """Return ``value``, made harmless where ``failed`` holds, as the policy says.
+    """Return ``value``; where ``failed`` holds, apply the policy.
 
     ``raise``: an exception outside ``vmap``, NaN in the failed lanes inside (unless ``mark`` is false). ``warn``: a
     warning outside ``vmap``, the value as it is. ``nan``: NaN in the failed lanes. ``ignore``: the value as it is.

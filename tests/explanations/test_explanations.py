@@ -237,7 +237,7 @@ def test_a_callable_tree_is_a_start():
 
 METHODS = {
     "run": (dini.LBFGS(), r"dini.minimize\(fun, x0, \*args, solver=LBFGS"),
-    "init_state": (dini.Broyden(), r"dini.root\(fun, .*, or in a loop by hand state = solver.init\(dini.Root\(fun\)"),
+    "init_state": (dini.Broyden(), r"dini.root\(fun, .*, or in your own loop state = solver.init\(dini.Root\(fun\)"),
     "update": (dini.Anderson(), r"dini.fixed_point\(fun, .* x, state = solver.step\(dini.FixedPoint\(fun\)"),
     "run_iterator": (dini.PolyakSGD(), r"dini.run_iterator\(dini.Minimize\(fun\)"),
     "optimality_fun": (dini.GaussNewton(), r"condition\(problem, .*dini.LeastSquares\(fun\)"),

@@ -279,7 +279,7 @@ class TunedEstimator(BaseEstimator):
             what = "names of X's columns" if hasattr(self, "feature_names_in_") else "positions of X's columns"
             raise ValueError(
                 f"feature_groups must give each feature one group, by the {what}: missing are "
-                f"{missed[:5]}, unknown are {unknown[:5]}, and {len(names) - len(known)} are repeated."
+                f"{missing[:5]}, unknown are {unknown[:5]}, and {len(names) - len(known)} are repeated."
             )
         return [known[name] for name in features]
 

@@ -15,7 +15,7 @@ from ._losses import LOSSES
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
 _MOMENTS = 512
-#: a sparse matrix is made dense in silence up to so many bytes
+#: a sparse matrix is made dense without a warning up to so many bytes
 _MUCH = 2**28
 #: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
 WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6

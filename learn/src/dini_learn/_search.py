@@ -12,20 +12,20 @@ from scipy.optimize import minimize, nnls
 
 #: a search in one number ends at this width of its bracket, in logarithms
 _WIDTH = 1e-6
-#: or where its slopes promise no more than this part of the criterion
+#: or where its slopes predict no more than this part of the criterion
 _GAIN = 1e-8
 _REFINEMENTS = 60
 #: or, where the criterion has no kinks, at a slope of this part of it
 _FLAT = 1e-7
 #: a grid that has risen to so much more than its best, and so far from it, goes on no further
 _RISEN, _FAR = 1.1, 2.3
-#: or one that has risen so much, and is far from its best as whoever asks says
+#: or one that has risen so much, and is far from its best as the caller defines it
 _STALE = 1.01
 #: beside a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
 #: those of the other sides; steps along one direction, and sides
 _STEP, _CUT, _NEAR = 0.03, 0.25, 0.01
 _CUTS, _SIDES = 8, 60
-#: a step that is taken falls by this part of what its slope promises, and another side's slope is less than that part
+#: a step that is taken falls by this part of what its slope predicts, and another side's slope is less than that part
 _FALL, _TURN = 0.1, 0.5
 #: slopes at a minimum of a function with kinks, and gains beside one, in units of the tolerance
 _LEVEL, _SMALL = 100.0, 0.1

@@ -118,7 +118,7 @@ class MPAX(Adapter):
         given = (parts["Q"], problem.c, *rows) if quadratic else (problem.c, *rows)
         settings = {"eps_abs": self.accuracy, "eps_rel": self.accuracy, "iteration_limit": self.max_steps}
         settings |= dict(self.options)
-        # its programs promote shapes and types in silence
+        # its programs promote shapes and types silently
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             program = (mpax.create_qp if quadratic else mpax.create_lp)(*given, use_sparse_matrix=sparse)
             # of data that are not known yet, MPAX cannot tell

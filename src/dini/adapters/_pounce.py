@@ -145,7 +145,7 @@ class _Functions:
         return np.tril_indices(self._n)
 
     def intermediate(self, *figures: Any) -> bool:
-        """Return whether to go on."""
+        """Return whether to continue."""
         del figures
         return self._asked.stopped is None
 

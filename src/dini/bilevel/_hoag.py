@@ -188,7 +188,8 @@ class HOAG(Method):
         # the first step moves by a tenth of the point's size, or by a tenth
         size, steepness = trees.norm(at), trees.norm(slope)
         start = 0.1 * jnp.where(size > 0, size, 1) / jnp.where(steepness > 0, steepness, 1)
-        # where the tolerance lets the inner solution and the gradient stand, a trial says nothing of the objective
+        # where the tolerance lets the inner solution and the gradient stand, a trial is not informative about the
+        # objective
         same = trees.max_abs(trees.sub(found.state.x, state.x)) == 0
         same &= trees.norm(changed) <= 16 * trees.eps(slope) * steepness
         still = same & (square > 0)

@@ -99,7 +99,7 @@ def value_and_hypergradient(
     .. math:: (\partial_1 F)^\top u = -\nabla_1 f, \qquad \nabla h = \nabla_2 f + (\partial_2 F)^\top u .
 
     ``jax.value_and_grad`` through :func:`dini.solve` computes the same. This function also returns the adjoint, at
-    which the next evaluation's linear solve starts, and judges the gradient by a certificate.
+    which the next evaluation's linear solve starts, and checks the gradient by a certificate.
 
     Parameters
     ----------

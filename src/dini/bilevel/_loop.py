@@ -41,7 +41,7 @@ class State(NamedTuple):
         Number of steps.
     status
         A :class:`dini.Status`: ``RUNNING``; ``NONFINITE`` after a step that is not finite, ``DIVERGED`` where an
-        unknown runs away (see :class:`Reach`). Such a step is not taken, and nothing moves any more.
+        unknown diverges (see :class:`Reach`). Such a step is not taken, and nothing moves any more.
     memory
         What estimators and rules remember.
     reach
@@ -114,14 +114,14 @@ class Method:
         key
             A random key, for the batches.
         on_failure
-            What to do where a step is not finite or an unknown runs away, as in :func:`dini.solve`: ``"raise"`` (under
+            What to do where a step is not finite or an unknown diverges, as in :func:`dini.solve`: ``"raise"`` (under
             ``vmap``, NaN in the lanes that failed), ``"warn"``, ``"nan"``, or ``"ignore"``, which returns the last
             finite state, whose ``status`` says so.
 
         Raises
         ------
         SolveError
-            Where a step is not finite, or an unknown runs away (under ``jit``, JAX wraps it in its own exception).
+            Where a step is not finite, or an unknown diverges (under ``jit``, JAX wraps it in its own exception).
         TypeError, ValueError
             For input that does not fit.
         """

@@ -47,7 +47,7 @@ class Stochastic(Method):
     numbered ones of :class:`Batches`. Of a :class:`Batch` with several numbers, the parts of a step use one each, in
     turn (``method.batches`` says how many there are); any other batch serves all parts. The methods have no stopping
     test: ``state.error`` is the norm of the last estimate, ``state.residual`` that of the inner gradient, and
-    ``state.status`` tells where a step was not finite or an unknown runs away.
+    ``state.status`` tells where a step was not finite or an unknown diverges.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ class ActiveConstraints(Condition):
     step_size: Any = None
 
     def at(self, problem: Constrained, x: Tree, *args: Tree) -> ActiveConstraints:
-        """Return the condition with the active constraints and the units of their margins settled."""
+        """Return the condition with the active constraints and the units of their margins fixed."""
         units = units_at(problem, x, *args)
         above = jax.lax.stop_gradient(margins(problem, x, units, *args))
         general, low, high = jax.tree.map(lambda m: active(m, 0, -jnp.inf), above)
@@ -161,7 +161,7 @@ class ActiveConstraints(Condition):
         r"""Return whether the Hessian of the Lagrangian is positive definite on the active constraints' tangent space.
 
         With the projector :math:`P` onto it, and a positive :math:`\sigma`, where :math:`P H P + \sigma (I - P)` is.
-        Above the sizes at which matrices are made, and with a set or a penalty, nothing is said.
+        Above the sizes at which matrices are made, and with a set or a penalty, there is no such check.
         """
         if problem.part is not None or trees.size(x) > DENSE_LIMIT:
             return True

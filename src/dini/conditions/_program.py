@@ -253,8 +253,8 @@ def _rounding(problem: Quadratic, x: Tree) -> tuple[Any, Any]:
     """Return what rounding may leave of multipliers of inequalities and bounds; ``None`` for maps, whose terms hide.
 
     Each is what the gradient's terms leave in the elements that the multiplier pulls at. An element whose terms are
-    multipliers alone may hold nothing but rounding errors, and says nothing of a row; a bound that balances rows which
-    are rounding is one, too.
+    multipliers alone may hold nothing but rounding errors, and is not informative about a row; a bound that balances
+    rows which are rounding is one, too.
     """
     point, dual = x
     matrices = [matrix for matrix in (problem.Q, problem.A, problem.G) if matrix is not None]

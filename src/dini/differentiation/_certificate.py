@@ -228,7 +228,7 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _size(derivative: jax.Array, x: Tree, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
-    """Return what a derivative's error is relative to: its norm, and more where that is next to nothing.
+    """Return what a derivative's error is relative to: its norm, and more where that is negligible.
 
     Along ``direction``, a relative change of the parameters by one would change the solution by a unit in the last
     place if the derivative were ``unit``. A derivative that is not even that counts as zero; of another one, rounding
@@ -349,7 +349,7 @@ def _caution(
 def _is_far(
     at: Linearization, newton: _Correction, solution_error: jax.Array, near: jax.Array, explained: jax.Array
 ) -> jax.Array:
-    """Return whether the point is far from a solution; steps of a relative size of ``explained`` come of rounding."""
+    """Return whether the point is far from a solution; rounding errors explain relative steps of ``explained``."""
     eps, size = trees.eps(at.x), trees.norm(at.x)
     far = ~(solution_error <= TOLERANCE * size + eps**0.25)
     if at.structure == "positive definite":
@@ -390,7 +390,7 @@ def _margin(
 
 
 def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: str) -> Any:
-    """Return a derivative, made harmless where its verdict is bad, as the policy says."""
+    """Return a derivative; where its verdict is bad, apply the policy."""
     figures = certificate.figures
     known = not isinstance(figures, jax.core.Tracer)
     if known and (on_failure == "ignore" or Certificate(np.asarray(figures)).reliable):

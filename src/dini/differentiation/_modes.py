@@ -72,7 +72,7 @@ class Implicit(Differentiation):
         factor at hand.
     hessian
         Of :class:`dini.LeastSquares` problems, ``"gauss-newton"`` puts :math:`J^\top J` (with the curvature of a robust
-        loss, where that is positive, :math:`J^\top W J`) in the place of the Hessian in the linear system; the
+        loss, where that is positive, :math:`J^\top W J`) in place of the Hessian in the linear system; the
         right-hand side stays exact. No second derivatives of the residuals in the unknown are taken, and the system is
         positive semidefinite. **An approximation**: its relative error is of the size of :math:`\sum_i r_i \nabla^2
         r_i` beside :math:`J^\top J`. The derivative is exact only where the residuals vanish or are linear in the
@@ -83,7 +83,7 @@ class Implicit(Differentiation):
     TypeError
         For another hessian than the exact one and a problem that is not :class:`dini.LeastSquares`.
     ValueError
-        For another hessian together with a condition, or with ``certify``, which vouches for exact derivatives alone.
+        For another hessian together with a condition, or with ``certify``, which certifies exact derivatives only.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What is said of a derivative's accuracy: verdicts, their figures, and the exception for a bad one."""
+"""The message about a derivative's accuracy: verdicts, their figures, and the exception for a bad one."""
 
 from __future__ import annotations
 

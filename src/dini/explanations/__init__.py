@@ -22,7 +22,7 @@ def explained[Function: Callable[..., Any]](
     """Return a function that says more of a keyword that it does not have, and of a start that is missing.
 
     ``owner`` is its name for users, and ``solver`` a solver that takes the settings for which there is none here.
-    ``misused`` is what is said of any arguments that it does not take.
+    ``misused`` is the message about any arguments that it does not take.
     """
     owner = owner or function.__name__
 

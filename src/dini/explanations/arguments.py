@@ -89,14 +89,14 @@ _THERE = {
     "unroll": "Everything is compiled; to unroll a solve, pass differentiation=dini.Unrolled().",
 }
 
-#: what is said of a function where :func:`dini.testing.check_gradient` takes a problem
+#: the message about a function where :func:`dini.testing.check_gradient` takes a problem
 CHECKED = (
     "check_gradient compares the derivative of a solution with finite differences, and needs a problem, a solver and a "
     "starting point: check_gradient(dini.Minimize(fun), dini.LBFGS(), x0, *args). The gradient of a function that "
     "solves nothing is checked by jax.test_util.check_grads(fun, (x,), order=1)."
 )
 
-#: what is said where a starting point is missing, by the owner or by the argument's name
+#: the message where a starting point is missing, by the owner or by the argument's name
 _START = {
     "x0": "{owner} needs a starting point with the shape of the unknown: dini.{owner}(fun, x0, *args) with, for "
     "example, x0=jnp.zeros(n).",
@@ -159,7 +159,7 @@ def _hint(name: str, names: list[str], owner: str) -> str:
 
 
 def _verb_hint(name: str, value: Any, names: list[str], owner: str, solver: str, fun: Any) -> str:
-    """Return what is said of an argument that a verb does not have."""
+    """Return the message about an argument that a verb does not have."""
     settings = ("tol", "rtol", "atol", "max_steps", "history", "step_size", "line_search")
     if name in settings[:4] or _HERE.get(name) in settings:
         return f"Settings belong to the solver: solver=dini.{solver}({_HERE.get(name, name)}=...), for example."

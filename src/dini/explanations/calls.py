@@ -59,7 +59,7 @@ def mesh(error: Exception) -> TypeError | None:
 
 
 def misplaced(error: Exception, init: Any, solvers: list[Any]) -> TypeError | None:
-    """Return the error for a function in the place of the starting point, or a solver in that of an argument."""
+    """Return the error for a function in place of the starting point, or a solver in that of an argument."""
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         return TypeError(
             f"init must be a starting point: given {init!r}. The function comes first: dini.minimize(fun, x0, *args)."
@@ -87,7 +87,7 @@ def untraceable(init: Any, args: Any, name: str) -> TypeError | None:
 
 
 def numbers_in_a_list(error: Exception, init: Any) -> Exception | None:
-    """Return that a list of numbers is a tree of unknowns, where an error may come of that."""
+    """Return that a list of numbers is a tree of unknowns, which may have caused an error."""
     if not (isinstance(init, list | tuple) and init and all(isinstance(leaf, int | float) for leaf in init)):
         return None
     kind = type(init).__name__

@@ -116,8 +116,8 @@ _VERBS = {"Minimize": "minimize", "LeastSquares": "least_squares", "Root": "root
 _METHODS = {
     "run": "{solve}.",
     "run_iterator": "dini.run_iterator({problem}, solver, x0, iterator).",
-    "init_state": "{solve}, or in a loop by hand state = solver.init({problem}, x0, *args).",
-    "update": "{solve}, or in a loop by hand x, state = solver.step({problem}, x, state, *args).",
+    "init_state": "{solve}, or in your own loop state = solver.init({problem}, x0, *args).",
+    "update": "{solve}, or in your own loop x, state = solver.step({problem}, x, state, *args).",
     "optimality_fun": "problem.condition(problem, x, *args), where problem = {problem}.",
     "l2_optimality_error": "problem.condition.error(problem, x, *args), where problem = {problem}.",
 }
@@ -139,7 +139,7 @@ _SOLUTION = {
     "njev": "The number of steps is solution.stats.steps; a step evaluates the function and its gradient about once.",
 }
 
-#: what is said to who takes a solution for a tuple
+#: the message where a solution is used as a tuple
 UNPACKED = (
     "A Solution is one object, not a tuple (x, state): take solution.x, and with return_state=True solution.state. "
     "Also: solution.value, solution.status, solution.stats, solution.aux, solution.history."
@@ -188,5 +188,5 @@ def of_module(module: str, name: str) -> AttributeError:
 
 
 def of_solution(name: str) -> str | None:
-    """Return what is said of a part that other libraries' solutions have, or ``None``."""
+    """Return the message about a part that other libraries' solutions have, or ``None``."""
     return _SOLUTION.get(name)

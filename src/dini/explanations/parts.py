@@ -1,10 +1,10 @@
-"""Parts of a problem that are something else: what to write in the place of what was given."""
+"""Parts of a problem that are something else: what to write in place of what was given."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: what is said of constraints that are functions
+#: the message about constraints that are functions
 NONLINEAR = (
     "Constraint functions are passed by name: dini.minimize(fun, x0, equality=h, inequality=g), with h(x, *args) = 0 "
     'and g(x, *args) <= 0 (SciPy\'s "ineq" has the opposite sign: g = -fun), with constraint=dini.sets.Box(lower, '
@@ -101,7 +101,7 @@ def other_solver(problem: Any) -> str:
 
 
 def no_monitor(monitor: Any, name: str, *, of_the_class: bool) -> str:
-    """Return what was given in the place of a monitor, a function of that name perhaps, and what to write."""
+    """Return what was given in place of a monitor, a function of that name perhaps, and what to write."""
     if of_the_class:
         given, write = f"the class {monitor.__name__}", f"monitor=dini.{monitor.__name__}(...)"
     elif callable(monitor):

@@ -26,8 +26,9 @@ class Nystrom:
     .. math:: P^{-1} = \lambda_k\, U \Lambda^{-1} U^\top + (I - U U^\top),
 
     with the smallest eigenvalue :math:`\lambda_k` of :math:`\Lambda`. What is left of the condition number is about
-    :math:`\lambda_k` over the smallest eigenvalue of ``A``: it pays where few eigenvalues are large, as those of the
-    Hessian of a regularized fit are. The solution and its accuracy are the solver's own, whatever the random numbers.
+    :math:`\lambda_k` over the smallest eigenvalue of ``A``: it is useful where few eigenvalues are large, as those of
+    the Hessian of a regularized fit are. The solution and its accuracy are the solver's own, whatever the random
+    numbers.
 
     Parameters
     ----------

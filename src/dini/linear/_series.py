@@ -48,7 +48,7 @@ class Series:
 
     @property
     def singular(self) -> str:
-        """What is said of the map where the series fails."""
+        """The message about the map where the series fails."""
         return (
             f"not suited to a series of {self.terms} terms, which diverges: the damping must be less than two over the "
             "largest eigenvalue, and no eigenvalue may be negative (for a fixed point, the map must contract)"
@@ -78,7 +78,7 @@ class Series:
 class SeriesFirst:
     """The Neumann series while it converges fast, and another solver where it does not.
 
-    Each term is one product and reduces the residual by the map's contraction factor. The series goes on as long as
+    Each term is one product and reduces the residual by the map's contraction factor. The series continues as long as
     that factor reaches ``rtol`` within ``max_terms``; otherwise ``fallback`` starts from zero. Under ``vmap`` a batch
     in which one lane falls back runs both.
 

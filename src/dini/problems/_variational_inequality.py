@@ -107,7 +107,7 @@ class VariationalInequality(Problem):
         return self._output(x, *args)
 
     def gradient(self, x: Tree, *args: Tree) -> Any:
-        """Return ``F(x, *args)``, which stands in the place of a gradient."""
+        """Return ``F(x, *args)``, which stands in place of a gradient."""
         return self._output(x, *args)
 
     def residual(self, x: Tree, *args: Tree) -> Any:

@@ -29,7 +29,7 @@ def _digits(y: jax.Array, value: jax.Array, low: jax.Array, high: jax.Array) -> 
 def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     r"""Return a root of :math:`\phi(\tau) = a \cdot \mathrm{clip}(y + \tau a, l, u) - b`, which is nondecreasing.
 
-    The function is piecewise linear. Newton's method is kept in a bracket; from a flat piece it goes on from the next
+    The function is piecewise linear. Newton's method is kept in a bracket; from a flat piece it continues from the next
     kink, and after a step that did not halve the error to the middle of the bracket. Elements with :math:`a_i = 0` have
     no part in it.
     """
@@ -38,7 +38,7 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
 
     def beyond_flat(v: Tree, tau: Any, phi: Any) -> Any:
         """Return where the piece after the next kink vanishes, if it were unbounded."""
-        # what rests at the bound that it leaves as the multiplier goes on
+        # elements at the bound that they leave as the multiplier grows
         rise = phi < 0
         up = (a > 0) == rise
         resting = (a != 0) & jnp.where(up, v <= low, v >= high)

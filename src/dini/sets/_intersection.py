@@ -139,8 +139,8 @@ def _scale(tol: float, y: jax.Array, now: jax.Array) -> jax.Array:
 class _Found(NamedTuple):
     """The projection, with the increments of a point that is closer by a ratio, and how it was found.
 
-    The error is the largest distance from a set in units of the scale; the projection is settled if it stayed where it
-    was as points came closer.
+    The error is the largest distance from a set in units of the scale; the projection has converged if it stayed where
+    it was as points came closer.
     """
 
     x: jax.Array

@@ -242,7 +242,7 @@ class AugmentedLagrangian(Solver):
         return jax.lax.cond(near, lambda: refined(view, units, start, measured, tol), lambda: start)
 
     def _looked(self, rows: Rows, units: Units, end: Refined, done: Any) -> tuple[Any, jax.Array]:
-        """Return whether it is lower beside a point that would be claimed, and the point to go on from."""
+        """Return whether the objective is lower near a converged point, and the point to continue from."""
         view, none = rows.view, (jnp.zeros((), bool), end.x)
         if view.part is not None or view.unknowns + view.rows > DENSE_LIMIT:
             return none
@@ -271,6 +271,6 @@ class AugmentedLagrangian(Solver):
         return iterate(penalized, inner, inside, args)
 
     def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> Any:
-        """Return whether the state can be one of these arguments: one that is done vouches for its own."""
+        """Return whether the state can be one of these arguments: one that has converged is accepted for them."""
         tol = threshold(self, x.primal)
         return (state.error > tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)

@@ -146,7 +146,7 @@ class Solver:
             """Say of JAXopt's methods what takes their place."""
             hint = missing_method(name, type(self).__name__, self.solves[0].__name__)
             if hint is None:
-                # what is missing is said as always, also of a property that fails
+                # the usual error for a missing name, also of a property that fails
                 return object.__getattribute__(self, name)
             raise AttributeError(hint, name=name, obj=self)
 

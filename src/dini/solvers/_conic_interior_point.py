@@ -42,7 +42,7 @@ _PATIENCE = 40
 
 
 class Trial(NamedTuple):
-    """Newton's method on the natural map: whether it goes on, from where, and at which error it is tried next."""
+    """Newton's method on the natural map: whether it continues, from where, and at which error it is tried next."""
 
     on: Any
     count: Any
@@ -82,7 +82,7 @@ class Plan(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What is thought of the points that a step led to: which is believed, and whether Newton's method goes on."""
+    """The checks of the points of a step: which is accepted, and whether Newton's method continues."""
 
     accepted: Any
     inside: Any
@@ -297,7 +297,7 @@ def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Ar
     # where cones are curved, a small gap says that the point is good to its root: it must be good itself
     inside = (ended | ~face) & (trial.bar < EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
     pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
-    # a path that ran away may be slower by chance: only an exact point is believed then
+    # a path that diverged may be slower by chance: only an exact point is believed then
     return Judged(accepted | (good & ~pace.refused), inside & ~pace.refused, going, step, pace)
 
 
@@ -312,7 +312,7 @@ def _gains(layout: Layout, state: State, face: jax.Array) -> tuple[jax.Array, ja
 
 
 def _next_trial(trial: Trial, plan: Plan, judged: Judged, found: Any, miss: jax.Array, away: jax.Array) -> Trial:
-    """Return where Newton's method goes on, or at which error it is tried next."""
+    """Return where Newton's method continues, or at which error it is tried next."""
     (x, z, s), going = found, judged.going
     bar = jnp.where(plan.face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
     count = jnp.where(going, trial.count + 1, jnp.zeros_like(trial.count))

@@ -54,8 +54,8 @@ class FrankWolfe(Solver):
     r"""Frank-Wolfe (conditional gradient) with away steps, for sets over which linear functions are easy to minimize.
 
     ``x`` is a mixture of vertices :math:`a` with weights :math:`\alpha_a`. A step goes towards the next vertex ``s``,
-    or away from the one with the largest inner product, ``v``, whichever promises more; on polytopes this converges
-    linearly for strongly convex ``f``:
+    or away from the one with the largest inner product, ``v``, whichever predicts more decrease; on polytopes this
+    converges linearly for strongly convex ``f``:
 
     .. math::
         \begin{aligned}

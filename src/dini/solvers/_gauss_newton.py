@@ -57,8 +57,8 @@ class FullSteps(NamedTuple):
 class Progress(NamedTuple):
     """The accepted point's value and slope, the step size, and the full steps without a decrease since then.
 
-    ``allowed`` is how many of these there may be, ``left`` what the next step promises (:func:`promised_beyond`). All
-    are floats.
+    ``allowed`` is how many of these there may be, ``left`` what decrease the next step predicts
+    (:func:`promised_beyond`). All are floats.
     """
 
     value: Any
@@ -90,7 +90,7 @@ class GaussNewton(Solver):
     patience
         Number of full steps that may follow a step uphill; zero for a monotone method; ``None`` for full steps only,
         the undamped method without any test of what they bring: the quickest where the solution is close, and one that
-        may run away or in circles. At infinity, where residuals level off, the gradient vanishes as at a solution: a
+        may diverge or cycle. At infinity, where residuals level off, the gradient vanishes as at a solution: a
         point is none as long as the next step would lead farther than the point's own size. A Jacobian with a column of
         zeros is singular.
     linear_solver
@@ -167,7 +167,7 @@ class GaussNewton(Solver):
         t = self._shortened(old, at.value, accept | stray, finite).astype(space.dtype)
         # (1): offset = t p; one step uphill is added to those before it
         offset = jnp.where(accept, new[0], jnp.where(stray, state.offset + new[0], t * direction))
-        # after uphill steps in vain, steps must descend until a full step does
+        # after uphill steps without success, steps must descend until a full step does
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
         units = Units.of(scales)
@@ -229,7 +229,7 @@ class GaussNewton(Solver):
         return doubted(units, ~(left <= NEARLY_NOTHING)), left
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
-        """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""
+        """Return the Gauss-Newton step from a point, its slope, the columns' norms, and its predicted decrease."""
         jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
         store = algebra.build(jacobian, at.residuals)
         norms = algebra.norms(store, at.gradient, space, trial)

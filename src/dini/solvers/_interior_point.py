@@ -33,7 +33,7 @@ _ROUNDS, _ONTO = (0, 2), (2, 3)
 
 
 class Guess(NamedTuple):
-    """How often active rows were tried, whether that goes on, and where it led."""
+    """How often active rows were tried, whether that continues, and where it led."""
 
     on: Any
     count: Any

@@ -63,7 +63,7 @@ class LBFGSB(BoxSolver, LineMethod):
     With the compact model (1) of the Hessian, an iteration follows the projected gradient path :math:`P(x - t g)` to
     the first local minimum of the model (the generalized Cauchy point; the path bends at a breakpoint for each bound
     that it meets), then minimizes the model over the variables that are free there (:math:`Z^\top` picks them),
-    projects the result onto the bounds, and searches along the line to it. All breakpoints are judged at once, from
+    projects the result onto the bounds, and searches along the line to it. All breakpoints are compared at once, from
     cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. The error
     is :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the
     curvature, if that is more than one.

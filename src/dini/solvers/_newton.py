@@ -106,10 +106,10 @@ class Newton(Halving):
         return self.way(x, factor)
 
     def judge(self, own: Way, seen: Seen) -> Ruling:
-        """Return whether the value falls as promised (3); a promise that drowns in rounding has an end.
+        """Return whether the value falls as predicted (3); a prediction below rounding errors ends the solve.
 
-        A Newton step at a minimum promises nothing: where one after the other brings no gain and leaves the gradient
-        as it is, that is rounding as well.
+        A Newton step at a minimum predicts no decrease: where one after the other brings no gain and leaves the
+        gradient as it is, that is rounding as well.
         """
         ruling, before = super().judge(own, seen), seen.before
         promised = -trees.vdot(before.gradient, seen.move).astype(seen.value.dtype)

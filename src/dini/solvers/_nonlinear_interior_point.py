@@ -107,7 +107,7 @@ class NonlinearInteriorPoint(Solver):
         return begun(view, units, view.start / units.length, infinity(x), zero.astype(jnp.int32))
 
     def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> jax.Array:
-        """Return whether the state can be one of these arguments: one that is nearly done vouches for its own."""
+        """Return whether the state can be one of these arguments: one that nearly converged is accepted."""
         tol = threshold(self, x.primal)
         return (state.measured > 1.02 * tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)
 
@@ -139,7 +139,7 @@ class NonlinearInteriorPoint(Solver):
         done = polishing & jnp.where(
             lost, state.measured <= tol, known.error <= jnp.minimum(tol, 10 * jnp.finfo(view.dtype).eps)
         )
-        # a solve goes on from the point before, off its bounds
+        # a solve continues from the point before, off its bounds
         kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), state.point, recentred(state.point, box, state.mu))
         point, at = jax.tree.map(lambda a, b: jnp.where(lost, b, a), (point, at), (kept, state.at))
         measured = jnp.where(look & ~lost, known.error, state.measured)

@@ -84,8 +84,8 @@ class OperatorSplitting(Solver):
 
     One step of the solver is ``block`` of these. After it, :math:`\rho` is changed where one residual is more than five
     times the other (each relative to its terms); changes of ``x`` and ``y`` that prove that there is no solution end
-    the solve with ``DUAL_INFEASIBLE`` or ``PRIMAL_INFEASIBLE``; and where the active rows have settled, the equations
-    that they make are solved: if the solution is one of the program, it is returned, exact to rounding.
+    the solve with ``DUAL_INFEASIBLE`` or ``PRIMAL_INFEASIBLE``; and where the active rows no longer change, the
+    equations that they make are solved: if the solution is one of the program, it is returned, exact to rounding.
 
     (1) is factorized where all matrices are arrays or there are at most ``dense_limit`` unknowns. Otherwise it is
     solved by conjugate gradients from the last solution on. The equations of the active rows and the system of the
@@ -183,7 +183,7 @@ class OperatorSplitting(Solver):
         return State(infinity, running, data, at, rho, system, convex, face)
 
     def step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Take a block of iterations, and try the active rows where they have settled."""
+        """Take a block of iterations, and try the active rows where they no longer change."""
         del problem, x, args
         data, n = state.data, state.data.n
         tol = jnp.asarray(accuracy(self, data.offset), data.offset.dtype)
@@ -200,7 +200,7 @@ class OperatorSplitting(Solver):
         change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
         proof, empty, endless = proofs(data, change)
 
-        # rows whose terms are next to nothing say little of the distance
+        # rows with negligible terms say little about the distance
         primal, dual = residuals(data, at)
         rough, late = jnp.maximum(primal, dual), away <= tol
         settled = jnp.all(active == state.face.active) & (rough <= _TRY)

@@ -51,7 +51,7 @@ class OptaxSolver(Stochastic):
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
-    set ``atol=0`` and count steps. The state's field ``inner`` is the transformation's own state, in the place of which
+    set ``atol=0`` and count steps. The state's field ``inner`` is the transformation's own state, in place of which
     ``state._replace(inner=...)`` puts another one.
 
     Parameters

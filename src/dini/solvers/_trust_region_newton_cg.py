@@ -138,7 +138,7 @@ class TrustRegionNewtonCG(Descent):
         return trees.add(x, state.own.move), state.own.move
 
     def judge(self, own: Region, seen: Seen) -> Ruling:
-        """Return whether the decrease is what the model promises; the radius follows, and the move, if it is not."""
+        """Return whether the decrease is what the model predicts; the radius follows, and the move, if it is not."""
         before, z = seen.before, own.move
         dot = lambda a, b: trees.vdot(a, b).astype(own.radius.dtype)
         slope, length = dot(before.gradient, z), jnp.sqrt(seen.products.ss)

@@ -115,7 +115,7 @@ def check_gradient(
     Raises
     ------
     TypeError
-        For a function in the place of a problem, or without a solver and a starting point.
+        For a function in place of a problem, or without a solver and a starting point.
 
     Examples
     --------

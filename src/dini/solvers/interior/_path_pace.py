@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ._margins import SHRINKS
 
-#: an element runs away that is no slower than this share of what it was when the error began to be small
+#: an element diverges that is no slower than this share of what it was when the error began to be small
 _AS_FAST = 0.2
 #: a step that takes less than this off the logarithm of the complementarity shows no pace of its own
 _FOLD = 0.5

@@ -42,7 +42,7 @@ class ScaledCones(NamedTuple):
     objective: jax.Array
     #: rows that no point satisfies: their right-hand side is minus infinity
     impossible: jax.Array
-    #: multipliers of the equations that a cost which these settle is left out for
+    #: multipliers of the equations that determine a cost, which is left out
     settled: jax.Array
 
     @property
@@ -91,7 +91,8 @@ def _settled(A: jax.Array, c: jax.Array, layout: Layout) -> tuple[jax.Array, jax
     r"""Return multipliers of the equations, or zero, and :math:`c + A^\top y`, the cost that these leave open.
 
     The cost of unknowns that equations hold is the same at all points. Where it is nearly all of the cost, errors that
-    are small beside it say nothing of the point. What is rounding of the cost is none: a ray would follow it.
+    are small beside it are not informative about the point. What is rounding of the cost is none: a ray would follow
+    it.
     """
     equations = sum(group.count for group in layout.groups if group.cone is None)
     rows, eps = A[:equations], jnp.finfo(c.dtype).eps

@@ -34,7 +34,7 @@ _FACTOR, _PLACES, _TAIL = 1.15, 256, 3
 
 
 class Pace(NamedTuple):
-    """Whether Newton's steps go on and on, and whether they are those of a singular system."""
+    """Whether Newton's steps do not shrink, and whether they are those of a singular system."""
 
     drifts: Any
     slow: Any
@@ -59,7 +59,7 @@ def once(needed: jax.Array, look: Callable[[], Any], otherwise: Any) -> Any:
 def levels_off(
     view: View, units: Units, at: Derivatives, x: jax.Array, start: jax.Array, keep: jax.Array, needed: jax.Array
 ) -> jax.Array:
-    """Return whether the objective came to rest by underflow, on a way that it would go on falling along for ever.
+    """Return whether the objective is constant only by underflow, along a way on which it decreases without bound.
 
     The way is that of the elements without force and curvature, which no constraint holds. See
     :mod:`dini.verification`: where a function ends, as a hinge does, the last shares of its fall are left at nearly the

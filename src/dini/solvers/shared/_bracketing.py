@@ -57,7 +57,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Bracketing(Solver):
-    """Base of the bracketing methods: one element of the unknown is one scalar equation, all go on side by side."""
+    """Base of the bracketing methods: each element of the unknown is one scalar equation; all are solved together."""
 
     lower: Any
     upper: Any

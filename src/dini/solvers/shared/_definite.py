@@ -224,7 +224,7 @@ def _absolute(matrix: jax.Array) -> jax.Array:
 
 
 def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:
-    """Return a function's values as constants of differentiation; a batch pays where one of its members needs them."""
+    """Return a function's values as constants of differentiation; a batch computes them if one element needs them."""
 
     @custom_vmap
     def either(needed: jax.Array, matrix: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""Methods whose first trial is a whole step, which is halved until the value falls as it promises."""
+"""Methods whose first trial is a whole step, which is halved until the value falls as it predicts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Halving(Descent):
         return trees.add(x, move), move
 
     def judge(self, own: Way, seen: Seen) -> Ruling:
-        """Return whether the value has fallen by a share of what the slope along the move promises."""
+        """Return whether the value has fallen by a share of what the slope along the move predicts."""
         fits = armijo(seen, trees.vdot(seen.before.gradient, seen.move).astype(seen.value.dtype))
         return Ruling(fits, own._replace(step_size=0.5 * own.step_size))
 

@@ -1,6 +1,6 @@
 """Annotations of shapes and kinds, enforced where a public function is called or traced.
 
-A function's `Float[Array, "n d"]` then is a promise: another number of axes, another length than a name has in the
+A function's `Float[Array, "n d"]` then is a contract: another number of axes, another length than a name has in the
 other arguments, or fractions where indices are meant raise an error that names the argument, what was given and what is
 meant. Integers and Booleans for `Float` become floats, once, on entry. Nothing is left of it in a compiled program.
 

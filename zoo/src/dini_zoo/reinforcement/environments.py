@@ -103,7 +103,7 @@ class Environment(eqx.Module):
         return Running(state, observation, time), seen
 
     def advance(self, key: Key[Array, ""], running: Running, action: Array) -> tuple[Running, Transition]:
-        """One step, and a new episode where one ended: for learners that go on for ever."""
+        """One step, and a new episode where one ended: for learners that go on forever."""
         onward, anew = jax.random.split(key)
         after, seen = self.move(onward, running, action)
         ended = seen.terminal | seen.truncated

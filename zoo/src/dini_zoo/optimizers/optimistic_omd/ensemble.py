@@ -71,7 +71,7 @@ def dynamic_ensemble(
     horizon
         :math:`T`, the number of rounds; the `pool` depends on it.
     etas
-        Step sizes in the place of the pool's.
+        Step sizes in place of the pool's.
     uniform
         Whether all base learners weigh the same: what the weights are worth shows beside it.
 

@@ -55,7 +55,7 @@ def optimistic_online_newton(
     alpha
         Of the losses' exp-concavity: :math:`e^{-\alpha f}` is concave.
     beta
-        :math:`\beta`, in the place of `alpha`.
+        :math:`\beta`, in place of `alpha`.
     optimism
         Whether the last gradient is the guess; without, it is the online Newton step.
     refresh

@@ -1,4 +1,4 @@
-"""Three claims: static regret is as small as noise and drift are, games settle, and points that move are followed."""
+"""Three claims: static regret is as small as noise and drift are, games converge, and points that move are followed."""
 
 from __future__ import annotations
 

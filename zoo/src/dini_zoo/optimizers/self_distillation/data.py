@@ -34,7 +34,7 @@ TOY_GAMMA, TOY_RIDGE = 80.0, 0.2
 
 
 def toy() -> Task:
-    """The toy; what it is judged by stands in the place of the validation and of the test sample."""
+    """The toy; what it is judged by stands in place of the validation and of the test sample."""
     new = (TOY_X_NEW, TOY_Y_NEW)
     return Task.of((TOY_X, TOY_Y), new, new)
 

@@ -183,7 +183,7 @@ class SSO(eqx.Module):
         surrogate = self._surrogate(static, params, batch, gradients, z, eta, metric)
         begun = None
         if state.inner is not None:
-            # how far the last surrogate was from its minimum says nothing of this one
+            # how far the last surrogate was from its minimum is not informative about this one
             begun = state.inner._replace(error=jnp.full_like(state.inner.error, jnp.inf))
         new, inner, done = minimize_surrogate(surrogate, dynamic, self.inner, self.steps, tol=self.tol, state=begun)
         finite = _finite((gradients, new))

@@ -114,7 +114,7 @@ def _sample(key: Array, numbers: Any, start: Any, records: Any, rounds: int, rat
 def poisson(
     problem: Problem, setting: Setting, keys: Sequence[Array], *, rate: float, multiplier: float, points: int = 60
 ) -> Outcome:
-    """DP-SGD with Poisson's batches in the place of all records."""
+    """DP-SGD with Poisson's batches in place of all records."""
     numbers = (setting.gradient_clip, jnp.float32(multiplier), setting.learning_rate)
     run = lambda key: _sample(key, numbers, problem.start, problem.records, setting.rounds, rate)
     return _judged(problem, setting, [run(key) for key in keys], points)
@@ -128,7 +128,7 @@ def _judged(problem: Problem, setting: Setting, runs: Sequence[tuple[Any, Any]],
     of_tail = [squared_norms(path[-tail:], a, b) for path, _ in runs]
     return Outcome(
         setting,
-        # what ran away is no small number that was not measured
+        # what diverged is no small number that was not measured
         gradient=[float(jnp.mean(one)) if ok else np.inf for one, ok in zip(of_tail, finite, strict=True)],
         gap=[_gap(problem, path[-1]) if ok else np.inf for (path, _), ok in zip(runs, finite, strict=True)],
         clipped=[float(share) for _, share in runs],

@@ -130,7 +130,7 @@ class Fenced:
         return float(np.sqrt(np.mean(off**2)))
 
     def compact(self, scale: float = 1.0, *, endless: bool = False) -> Compact:
-        """The recorded cells alone as a decision problem; `endless`: from the goal on to the start, and so for ever.
+        """The recorded cells alone as a decision problem; `endless`: from the goal on to the start, and so forever.
 
         A move that was not recorded stays, and has no frequency. Raises `ValueError` where cells dangle.
         """
