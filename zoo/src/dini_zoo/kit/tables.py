@@ -188,7 +188,7 @@ class Verdict:
         if mark:
             settings = ", ".join(f"{name} = {value}" for name, value in self.others.items())
             caption += f"°: references and bars are for other settings; here {settings}."
-        return Table("Beside the references", ["quantity", *(names[i] for i in kept), ""], rows, caption.strip())
+        return Table("Compared with the references", ["quantity", *(names[i] for i in kept), ""], rows, caption.strip())
 
 
 def judged(checks: Iterable[Check], others: dict[str, str]) -> Verdict:
