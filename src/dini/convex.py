@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 class ProgramParts(NamedTuple):
-    """What belongs to the solution of a program beside ``x`` and its multipliers."""
+    """What a solution of a program has besides ``x`` and its multipliers."""
 
     slacks: Rows
     active: Rows
@@ -97,7 +97,7 @@ register_pytree_with_keys(ProgramSolution, flatten_with_keys, _unflatten, flatte
 
 
 def _parts(problem: QuadraticProgram, x: Tree) -> ProgramParts:
-    """Return what belongs to a solution beside its point."""
+    """Return what a solution has besides its point."""
     point = x.primal
     inequality = None if problem.G is None else problem.h - dot(problem.G, point)
     upper = None if problem.upper is None else problem.upper - point

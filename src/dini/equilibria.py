@@ -174,7 +174,8 @@ def nash_equilibrium(
     *args
         Passed to the losses after ``x``.
     constraints
-        A set of :mod:`dini.sets` for each player, in a tuple; ``None`` for a player who is free. Default: all are free.
+        A set of :mod:`dini.sets` for each player, in a tuple; ``None`` for a player without a set. Default: all are
+        free.
     solver, differentiation, on_failure, monitor, return_state, state, time_limit, steps
         As in :func:`dini.solve`.
 

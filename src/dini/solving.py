@@ -226,7 +226,7 @@ def _solve_in_time(
     """Solve in groups of steps, between which the clock is read."""
     chosen = ""
     real, x = on_reals(problem, _check_unknown(init))
-    if isinstance(solver, Default):  # who takes groups of steps must know of what
+    if isinstance(solver, Default):  # groups of steps need the chosen solver
         solver, differentiation, chosen = settled(solver, differentiation, real, x, args, plain=True)
     begin = lambda: solver.init(real, x, *args) if state is None else state
 

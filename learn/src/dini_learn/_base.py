@@ -25,12 +25,12 @@ from ._stein import probed
 from ._strengths import Strengths
 from ._tuning import Tuning
 
-#: at most so many splits judge how far many penalties are to be trusted
+#: at most so many splits assess several penalties
 _NESTED = 5
 
 
 class Task(NamedTuple):
-    """Checked data, fits on them, the map to their penalties, folds, and folds that judge many penalties."""
+    """Checked data, fits on them, the map to their penalties, folds, and folds that evaluate many penalties."""
 
     X: Any
     y: np.ndarray

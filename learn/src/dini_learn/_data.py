@@ -71,7 +71,7 @@ class Spec(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Weights of the samples in each fit, and of those that judge it: in the units of its loss, and a mean's.
+    """Weights of the samples in each fit, and of those that evaluate it: in the units of its loss, and a mean's.
 
     ``fitted`` and ``among`` are what the weights were divided by.
     """

@@ -14,7 +14,7 @@ from ._tuning import Tuned, comparable
 
 #: a warning names at most so many penalties
 _NAMED = 10
-#: of an end of the range: its name, what the criterion wants, and what to do
+#: of an end of the range: its name, what the criterion prefers, and what to do
 _ENDS = {
     -1: ("weak", "a penalty", "Use a model without one, add features, or give another range by bounds."),
     1: ("strong", "features", "They do not improve the prediction of held-out samples: use others, or more samples."),

@@ -21,13 +21,13 @@ _FLAT = 1e-7
 _RISEN, _FAR = 1.1, 2.3
 #: or one that has risen so much, and is far from its best as the caller defines it
 _STALE = 1.01
-#: beside a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
+#: near a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
 #: those of the other sides; steps along one direction, and sides
 _STEP, _CUT, _NEAR = 0.03, 0.25, 0.01
 _CUTS, _SIDES = 8, 60
 #: a step that is taken falls by this part of what its slope predicts, and another side's slope is less than that part
 _FALL, _TURN = 0.1, 0.5
-#: slopes at a minimum of a function with kinks, and gains beside one, in units of the tolerance
+#: slopes at a minimum of a function with kinks, and gains near one, in units of the tolerance
 _LEVEL, _SMALL = 100.0, 0.1
 #: steps past kinks: the first and the longest, in logarithms; what they gain at least, and what slope may be left, in
 #: units of the slope where they start; how many are tried; what is no curvature
@@ -210,7 +210,7 @@ def descend(
 ) -> Found:
     """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread.
 
-    By L-BFGS-B, which ends beside a kink. Where that is no minimum, by what the slopes on its sides say together, the
+    By L-BFGS-B, which ends near a kink. Where that is no minimum, by what the slopes on its sides say together, the
     search goes on from another side by a method that passes kinks; ``kinks`` says whether this is done, with at most
     twice as many evaluations again.
     """
@@ -331,7 +331,7 @@ def _beyond(
 
 
 def _other_side(seen: Seen, point: np.ndarray, bounds: np.ndarray, level: float) -> tuple[np.ndarray | None, bool]:
-    """Return a lower point beside a kink, ``None`` where none is found, and whether the point is a minimum then.
+    """Return a lower point near a kink, ``None`` where none is found, and whether the point is a minimum then.
 
     A function with kinks is at a minimum where a convex combination of the slopes on all sides vanishes. The shortest
     one of those that are known is a direction downhill for these; where a step along it does not lead down, there is

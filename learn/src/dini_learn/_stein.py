@@ -78,7 +78,7 @@ def counted(weights: np.ndarray, repeated: bool) -> float:
 
 
 def probed(folds: Folds, features: int) -> Folds:
-    """Return a row for the fit of each folds' first one and of the disturbed targets, and one for what judges it."""
+    """Return a row for the fit of each folds' first one and of the disturbed targets, and one for what evaluates it."""
     fits = 1 + min(PROBES, features)
     train = np.repeat(folds.train[:1], fits, axis=0)
     if folds.judge is None:
@@ -92,7 +92,7 @@ def probed(folds: Folds, features: int) -> Folds:
 
 
 class Disturbed(NamedTuple):
-    """A fit and those of disturbed targets: half of Stein's estimate is the sum of what judges them.
+    """A fit and those of disturbed targets: half of Stein's estimate is the sum of what evaluates them.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Disturbed(NamedTuple):
     square
         The mean of the squared target, undisturbed.
     slopes
-        The linear functions that judge the fits, a row for each; the first is judged by its squared residuals, too.
+        The linear functions that evaluate the fits, a row for each; the first by its squared residuals, too.
     rest
         What is added.
     """

@@ -194,7 +194,7 @@ class ActiveConstraints(Condition):
     def error(self, problem: Constrained, x: Tree, *args: Tree) -> jax.Array:
         r"""Return the largest violation of the conditions, relative.
 
-        That of a constraint counts beside its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force beside the
+        That of a constraint is relative to its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force relative to the
         largest, and what it does where its element moves by its own size, beside the largest force times its element.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
@@ -212,7 +212,7 @@ class ActiveConstraints(Condition):
         least = trees.eps(primal) ** 0.5 * size
 
         def beside(c: jax.Array, slopes: jax.Array) -> jax.Array:
-            """Return a violation beside the terms of its own constraint."""
+            """Return a violation relative to the terms of its own constraint."""
             row = jnp.sqrt(jnp.sum(jnp.square(slopes), axis=-1))
             return _ratio(c, jnp.maximum(dot(jnp.abs(slopes), jnp.abs(flat)), least * row))
 

@@ -5,8 +5,8 @@ Let ``x`` be the returned point, :math:`A = \partial_1 F` and :math:`B = \partia
 
 .. math:: \delta = -A^{-1} F(x), \qquad x' = x + \delta,
 
-and one evaluation of the linearized condition at :math:`x'` gives two things: :math:`F(x')`, which is small beside
-:math:`F(x)` if the step can be believed, and the residual of the derivative's own equation at the better point,
+and one evaluation of the linearized condition at :math:`x'` gives two things: :math:`F(x')`, which is small compared
+with :math:`F(x)` if the step can be believed, and the residual of the derivative's own equation at the better point,
 
 .. math:: G = \partial_1 F(x')\,\dot x + \partial_2 F(x')\,t .
 

@@ -1,6 +1,6 @@
 r"""Whether a solution is degenerate: the linear map of its derivative is singular at the solution itself.
 
-A solver stops beside a degenerate solution, where the map :math:`A` is still regular: a multiple root, a minimum whose
+A solver stops near a degenerate solution, where the map :math:`A` is still regular: a multiple root, a minimum whose
 Hessian is singular. The linear system has a solution there, of any size, and its residual shows nothing. What shows it
 is how :math:`A` changes within the error of the point. Let :math:`F` vanish to the order :math:`m` along a direction in
 which the point is :math:`e` away from the solution. Then :math:`A` is proportional to :math:`e^{m-1}`, the Newton step

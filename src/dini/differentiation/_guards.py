@@ -1,4 +1,4 @@
-"""What stands between a derivative and the one who asked for it: marks of failed solves, and tests of the point."""
+"""Guards of a derivative: marks of failed solves, and tests of the point."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def times(factor: jax.Array | None, tree: Tree) -> Any:
 
 
 def on_a_solution(derivative: Any, at: Linearization, residual: Tree, on_failure: OnFailure, name: str) -> Any:
-    """Return a derivative, guarded by a test of the residual beside what a step of the point's own size makes."""
+    """Return a derivative, guarded by a test of the residual relative to what a step of the point's own size makes."""
     x, residual = jax.lax.stop_gradient((at.x, residual))
     u = trees.varied(x)
     u = trees.scale((1 + trees.norm(x)) / trees.norm(u), u)

@@ -63,7 +63,7 @@ def missing_part(name: str) -> str | None:
 
 
 def unpacked() -> TypeError:
-    """Return the error for who takes a solution for a tuple."""
+    """Return the error where a solution is used as a tuple."""
     from . import names
 
     return TypeError(names.UNPACKED)

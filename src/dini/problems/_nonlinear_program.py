@@ -150,7 +150,7 @@ class NonlinearProgram(Problem):
 
     @property
     def part(self) -> Any:
-        """The set or the penalty beside the functions, or ``None``."""
+        """The set or the penalty besides the functions, or ``None``."""
         return self.constraint if self.constraint is not None else self.penalty
 
     def part_prox(self, x: Tree, step_size: Any) -> Any:

@@ -105,7 +105,7 @@ class BoxSection(Set):
         Where ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
         NaN otherwise), or the shapes do not fit.
     SolveError
-        Where the elements are so large that the bounds vanish beside them (NaN in a compiled function).
+        Where the elements are so large that the bounds are negligible compared with them (NaN in a compiled function).
 
     Examples
     --------

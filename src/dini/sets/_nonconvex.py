@@ -1,7 +1,7 @@
 """Sets that are not convex: spheres, and the sparse members of the simplex.
 
 Their projection is a nearest point, of which there may be several; one is taken. It is not nonexpansive, and a problem
-over such a set has local solutions. ``convex`` is false, which those who rely on convexity look at.
+over such a set has local solutions. ``convex`` is false, which code that needs convexity checks.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class AugmentedLagrangian(Solver):
 
     Up to 512 unknowns and constraints these equations are factorized; above, and in all other steps, no matrix is made,
     so that programs may be as large as the inner solver allows. The multipliers of inactive constraints are exactly
-    zero. The error is the largest relative one: a violation counts beside the terms
+    zero. The error is the largest relative one: a violation is relative to the terms
     of its own constraint, :math:`(\sum_i (\partial_i c)^2 x_i^2)^{1/2}` (estimated by products with random vectors),
     what is left of the forces beside the largest of them, and times its element beside the largest such product. Where
     the weight has grown and the violation alone is at a minimum, the program is infeasible at least locally:

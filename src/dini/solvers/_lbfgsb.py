@@ -257,7 +257,7 @@ def _cauchy_point(
     .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j. \qquad (5)
 
     The gradient is divided by its largest element, ``unit``, and times are multiplied by it: at rest, its square would
-    underflow. An element of which the square underflows beside the largest does not move.
+    underflow. An element of which the square underflows compared with the largest does not move.
     """
     unit = jax.lax.stop_gradient(jnp.max(jnp.abs(gradient), initial=0))
     unit = jnp.where(unit > 0, unit, 1)

@@ -56,7 +56,7 @@ class NonlinearInteriorPoint(Solver):
 
     Near a solution the inequalities are sorted into active and inactive, and Newton's method for their equations takes
     over: then multipliers of inactive constraints are exactly zero, and the last digits are right. The error is the
-    largest relative one: a violation counts beside the terms of its own constraint, the sum of :math:`|\partial_i c|
+    largest relative one: a violation is relative to the terms of its own constraint, the sum of :math:`|\partial_i c|
     |x_i|`, what is left of the forces (the gradients times their multipliers) beside the largest of them.
 
     The functions are evaluated strictly within the bounds; a start outside is moved there. Matrices are dense: up to a
@@ -90,7 +90,7 @@ class NonlinearInteriorPoint(Solver):
     differentiable = False
 
     def check(self, problem: Constrained, x: Tree) -> None:
-        """Raise where there is a set or a penalty beside the functions."""
+        """Raise where there is a set or a penalty besides the functions."""
         super().check(problem, x)
         if problem.part is not None:
             raise TypeError(

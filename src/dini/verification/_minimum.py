@@ -304,7 +304,7 @@ def _at(shares: Any, x: Tree, back: Tree, step: Tree, aside: Tree, nudge: Tree) 
 
 
 def relative(step: Tree, x: Tree, extent: Tree, scales: Tree) -> Any:
-    r"""Return the largest element of a step beside the size of that element of the point.
+    r"""Return the largest element of a step relative to the size of that element of the point.
 
     The size of an element that is zero, or nearly, is :math:`\epsilon^{1/4}` of its ``extent``, the largest that it has
     been, or :math:`\sqrt\epsilon` of the size that the others give it by their scales.

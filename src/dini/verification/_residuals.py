@@ -4,8 +4,8 @@ From a point ``x`` with the residuals ``r`` and their Jacobian ``J`` it predicts
 
 .. math:: \tfrac12 \|P r\|^2, \qquad P = J (J^\top J)^{-1} J^\top ,
 
-whatever the units of unknowns and residuals are. The gradient, :math:`J^\top r`, can be small beside everything that a
-method of gradients sees, and this be nearly all of the value: in the valley of Meyer's problem, say.
+whatever the units of unknowns and residuals are. The gradient, :math:`J^\top r`, can be small compared with everything
+that a method of gradients sees, and this be nearly all of the value: in the valley of Meyer's problem, say.
 
 A prediction is no proof: of residuals that vanish it is all that is left of the value, however right the point is. A
 point is refused where two things hold. The step ``p`` is longer than the tolerance, in units :math:`c_i`, the norms of

@@ -340,7 +340,7 @@ def stuck(view: View, state: State, box: Box) -> jax.Array:
     own = jnp.where(box.fixed, 0, jnp.minimum(room, jnp.abs(state.point.x)))
     level = jnp.max(jnp.abs(slope) * own, initial=0) <= _TAKEN * dot(wrong, wrong)
     slope = jnp.where(box.fixed, 0, slope * jnp.minimum(room / size, 1))
-    # gradients that vanish themselves count beside those at the start
+    # gradients that vanish themselves are relative to those at the start
     scale = jnp.max(dot(jnp.abs(wrong), jnp.maximum(jnp.abs(state.at.slopes), 1)), initial=0)
     return level & (jnp.max(jnp.abs(slope), initial=0) <= eps**0.375 * scale)
 

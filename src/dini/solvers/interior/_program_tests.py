@@ -35,7 +35,7 @@ class Point(NamedTuple):
         return cls(v, s, jnp.concatenate([curved + data.back(v[n:]), data.rows(v[:n])]), curved)
 
     def error(self, data: Scaled, scale: Any = 1) -> Any:
-        """Return the largest residual of the conditions, relative to its terms, and the duality gap beside the value.
+        """Return the largest residual of the conditions, relative to its terms, and the gap relative to the value.
 
         ``scale`` is what the point is to be divided by.
         """
@@ -67,7 +67,7 @@ class Point(NamedTuple):
 
 
 def beside(rows: jax.Array, noise: Any, own: jax.Array, rounding: Any = 0) -> jax.Array:
-    """Return the largest residual of some rows, each beside its own terms (Oettli and Prager 1964).
+    """Return the largest residual of some rows, each relative to its own terms (Oettli and Prager 1964).
 
     ``noise`` is the largest number of which rounding errors come, ``rounding`` are others that are known of each row.
     """

@@ -79,7 +79,7 @@ def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Fact
     :math:`\tau` of a geometric series that makes it so (Nocedal and Wright, "Numerical optimization", 2006, algorithm
     3.3). The diagonal ``D`` is what the rows and columns are to be divided by for largest elements of one, so that
     units of the unknowns do not matter. (The absolute values of the eigenvalues, which dense matrices take, are too
-    expensive here. There they are better: 2240 steps beside 2773 on Moré, Garbow and Hillstrom's functions.)
+    expensive here. There they are better: 2240 steps compared with 2773 on Moré, Garbow and Hillstrom's functions.)
     """
     pattern = solver.pattern
     values = jax.lax.stop_gradient(pattern.values(matvec, gradient))

@@ -21,9 +21,9 @@ from ..judge._bound import unmoved
 from ..judge._lengths import residual_step
 from ..judge._margins import DECREASE, relative_rounding
 
-#: how exactly a model is minimized beside the tolerance
+#: how exactly a model is minimized relative to the tolerance
 _EXACTLY = 0.1
-#: the damping beside the model's size: the least one and what is too much; by what it falls and grows
+#: the damping relative to the model's size: the least one and what is too much; by what it falls and grows
 _LEAST, _MOST, _LESS, _MORE = 1e-3, 1e12, 0.25, 4.0
 #: of elements that are violated alike, or not at all, the steepest are taken first
 _TIES = 1e-6
