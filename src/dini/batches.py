@@ -103,7 +103,7 @@ def batch_solve(
     Raises
     ------
     ValueError
-        Where nothing is batched, or the batch's sizes differ.
+        If nothing is batched, or the batch's sizes differ.
     TypeError
         For another mode of differentiation, a complex unknown, or a solver that takes no steps.
 

@@ -107,7 +107,7 @@ def jvp(
     Raises
     ------
     DerivativeError
-        Where the verdict is bad (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
+        If the verdict is bad (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
 
     Examples
     --------

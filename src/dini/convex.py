@@ -47,7 +47,7 @@ class ProgramSolution(Solution):
     with ``on_failure="ignore"``, or in a lane under ``vmap``) the certificate stands in its place: with the status
     ``PRIMAL_INFEASIBLE`` the multipliers are such that :math:`A^\top y + G^\top z + \mu = 0` and the right-hand sides
     weighted by them sum up to less than zero; with ``DUAL_INFEASIBLE`` the point is a ray along which the objective
-    falls without bound (:attr:`ray`).
+    decreases without bound (:attr:`ray`).
 
     Examples
     --------
@@ -81,7 +81,7 @@ class ProgramSolution(Solution):
 
     @property
     def ray(self) -> Any:
-        """The ray along which the objective falls without bound, NaN where none was found."""
+        """The ray along which the objective decreases without bound, NaN where none was found."""
         found = jnp.asarray(self.status == Status.DUAL_INFEASIBLE)
         return jnp.where(found[..., None], self.x, jnp.nan)
 
@@ -158,7 +158,7 @@ def quadratic_program(
     Raises
     ------
     SolveError
-        Where no point satisfies the constraints (``PRIMAL_INFEASIBLE``), the objective falls without bound
+        If no point satisfies the constraints (``PRIMAL_INFEASIBLE``), the objective decreases without bound
         (``DUAL_INFEASIBLE``), ``Q`` is not positive semidefinite (``NOT_CONVEX``) or the solve failed.
     TypeError, ValueError
         For data that do not fit.

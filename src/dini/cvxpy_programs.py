@@ -200,9 +200,9 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     Raises
     ------
     TypeError
-        Where something else than CVXPY's objects is given, or a parameter of the problem is missing.
+        If something else than CVXPY's objects is given, or a parameter of the problem is missing.
     ValueError
-        Where the problem is not convex by CVXPY's rules for parametrized programs, has integer or complex variables, or
+        If the problem is not convex by CVXPY's rules for parametrized programs, has integer or complex variables, or
         no constraints and a linear objective, a variable is not one of its, or a parameter is given twice.
 
     References

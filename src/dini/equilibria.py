@@ -72,12 +72,12 @@ def variational_inequality(
     Raises
     ------
     SolveError
-        Where no solution was found: there is none, or ``fun`` is not monotone and no step led to one.
+        If no solution was found: there is none, or ``fun`` is not monotone and no step led to one.
     TypeError
-        Where ``constraint`` is missing or no set, ``x0`` is not of floating-point arrays, ``fun`` does not return a
+        If ``constraint`` is missing or no set, ``x0`` is not of floating-point arrays, ``fun`` does not return a
         tree like ``x0``.
     ValueError
-        Where the set is not convex, or does not fit ``x0``.
+        If the set is not convex, or does not fit ``x0``.
 
     References
     ----------
@@ -187,9 +187,9 @@ def nash_equilibrium(
     Raises
     ------
     SolveError
-        Where no equilibrium was found.
+        If no equilibrium was found.
     TypeError
-        Where ``losses``, ``x0`` and ``constraints`` are not tuples or lists of one length, a loss is not a function or
+        If ``losses``, ``x0`` and ``constraints`` are not tuples or lists of one length, a loss is not a function or
         does not return one real number, a set is none.
 
     References

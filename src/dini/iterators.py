@@ -113,11 +113,11 @@ def run_iterator(
     Raises
     ------
     SolveError
-        Where a step makes the objective or the point not finite, or the solver says that it failed.
+        If a step makes the objective or the point not finite, or the solver says that it failed.
     ValueError
-        Where the iterator is empty.
+        If the iterator is empty.
     TypeError
-        Where the problem, the solver, the start, a batch or the state is not what is needed here, or is traced.
+        If the problem, the solver, the start, a batch or the state is not what is needed here, or is traced.
 
     Examples
     --------

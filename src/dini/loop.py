@@ -19,7 +19,7 @@ from .verification import _residuals
 from .verification._minimum import Finding, examiner
 
 #: a solver for which only rounding errors are left may be so many times above its tolerance and the estimated rounding
-#: error level: a point further above is no solution
+#: error level: a point further above is not a solution
 ROUNDED = 1e3
 #: steps before a run that has not ended is looked at; the next time it is after twice as many
 CHECK = 50
@@ -256,7 +256,7 @@ def verified(
     underestimated its error, and continues to as much smaller a tolerance, :data:`MOST` times at most; elsewhere the
     solver begins again from that point. The :data:`REFUSALS`-th time, and where no step is left, the outcome is
     ``NO_MINIMUM``. A run that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the
-    objective falls without bound, it has ``DIVERGED``.
+    objective decreases without bound, it has ``DIVERGED``.
     """
     if examine is None:
         return now._replace(done=now.now.status != Status.RUNNING)

@@ -68,9 +68,9 @@ def one_sided_jvp(
     Raises
     ------
     SolveError
-        Where Newton's method does not converge, as where the derivative is not unique.
+        If Newton's method does not converge, as where the derivative is not unique.
     TypeError
-        Where the problem is not a minimization.
+        If the problem is not a minimization.
 
     References
     ----------

@@ -80,10 +80,10 @@ class Perturbed:
     Raises
     ------
     ValueError
-        Where ``sigma`` is not positive, ``samples`` are too few or odd, ``noise`` is unknown, or one of the caller's is
+        If ``sigma`` is not positive, ``samples`` are too few or odd, ``noise`` is unknown, or one of the caller's is
         asked for antithetic pairs.
     TypeError
-        Where ``theta`` is not floating-point, or a maximizer's output does not have the shapes of ``theta``.
+        If ``theta`` is not floating-point, or a maximizer's output does not have the shapes of ``theta``.
 
     References
     ----------

@@ -167,9 +167,9 @@ def solve(
     Raises
     ------
     SolveError
-        Where the solve failed (under ``jit``, JAX wraps it in its own exception).
+        If the solve failed (under ``jit``, JAX wraps it in its own exception).
     DerivativeError
-        Where the linear system of the derivative could not be solved.
+        If the linear system of the derivative could not be solved.
     TypeError, ValueError
         For input that does not fit: the message names the argument, what was given and what is needed.
 

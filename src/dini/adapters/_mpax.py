@@ -59,7 +59,7 @@ class MPAX(Adapter):
     Raises
     ------
     ImportError
-        Where MPAX is not installed.
+        If MPAX is not installed.
 
     References
     ----------

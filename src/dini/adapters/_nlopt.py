@@ -59,7 +59,7 @@ class NLopt(Adapter):
     Raises
     ------
     ImportError
-        Where NLopt is not installed.
+        If NLopt is not installed.
     TypeError, ValueError
         For an algorithm that NLopt has not, or constraints that it does not take.
 

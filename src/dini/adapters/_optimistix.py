@@ -59,9 +59,9 @@ class Optimistix(Adapter):
     Raises
     ------
     ImportError
-        Where Optimistix is not installed.
+        If Optimistix is not installed.
     TypeError
-        Where ``solver`` is none of Optimistix's, or does not solve the problem.
+        If ``solver`` is none of Optimistix's, or does not solve the problem.
 
     References
     ----------

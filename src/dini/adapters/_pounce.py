@@ -56,7 +56,7 @@ class Pounce(Adapter):
     Raises
     ------
     ImportError
-        Where the backend is not installed.
+        If the backend is not installed.
 
     References
     ----------

@@ -72,7 +72,7 @@ class QPSolvers(Adapter):
     Raises
     ------
     ImportError
-        Where qpsolvers or the solver's package is not installed.
+        If qpsolvers or the solver's package is not installed.
     ValueError
         For a name that qpsolvers does not know.
 

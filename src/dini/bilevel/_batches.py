@@ -42,7 +42,7 @@ class Batches:
     Raises
     ------
     TypeError, ValueError, IndexError
-        Where the data have no common leading axis, or fewer samples than a batch should have; of ``batches[number]``,
+        If the data have no common leading axis, or fewer samples than a batch should have; of ``batches[number]``,
         where a number is no integer, or there is no such batch.
 
     Examples
@@ -156,7 +156,7 @@ class Batch:
         Raises
         ------
         TypeError
-            Where the batches have two sizes, and the number is a vector, or not known while JAX traces a program:
+            If the batches have two sizes, and the number is a vector, or not known while JAX traces a program:
             :meth:`given_to` works then.
         """
         if self.source.rest is None:

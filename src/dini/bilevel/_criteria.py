@@ -78,7 +78,7 @@ def k_fold(
     Raises
     ------
     SolveError
-        Where a fold was not solved (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
+        If a fold was not solved (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
     TypeError, ValueError
         For data without one leading axis, fewer samples than folds, a loss that is not one real number, and an
         ``inner`` that returns no problem.

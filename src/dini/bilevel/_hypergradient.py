@@ -134,9 +134,9 @@ def value_and_hypergradient(
     Raises
     ------
     SolveError
-        Where the inner solve fails.
+        If the inner solve fails.
     DerivativeError
-        Where the adjoint system cannot be solved, or the certificate's verdict is bad.
+        If the adjoint system cannot be solved, or the certificate's verdict is bad.
     TypeError, ValueError
         For input that does not fit.
 

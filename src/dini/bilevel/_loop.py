@@ -121,7 +121,7 @@ class Method:
         Raises
         ------
         SolveError
-            Where a step is not finite, or an unknown diverges (under ``jit``, JAX wraps it in its own exception).
+            If a step is not finite, or an unknown diverges (under ``jit``, JAX wraps it in its own exception).
         TypeError, ValueError
             For input that does not fit.
         """

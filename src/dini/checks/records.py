@@ -20,7 +20,7 @@ def record(cls: Any = None, /, *, init: bool = True) -> Any:
     """Make a class a frozen dataclass and a pytree, whose constructor explains what it does not take.
 
     It applies to each class of this library, in this order: :func:`dataclasses.dataclass`,
-    :func:`dini.trees.register` (fields whose metadata say ``static`` are no leaves), and
+    :func:`dini.trees.register` (fields whose metadata say ``static`` are not leaves), and
     :func:`dini.explanations.explained` around ``__init__``, which recognizes other libraries' names of a setting.
     """
 

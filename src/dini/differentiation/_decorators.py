@@ -97,9 +97,9 @@ def custom_root(
     Raises
     ------
     TypeError
-        Where the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
+        If the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
     DerivativeError
-        Where the derivative's linear system cannot be solved, or the point does not satisfy the condition: the residual
+        If the derivative's linear system cannot be solved, or the point does not satisfy the condition: the residual
         is more than one percent of what a change of the point by its own size makes.
 
     Notes
@@ -321,7 +321,7 @@ def root_jvp(
     Raises
     ------
     DerivativeError
-        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
+        If the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
         linear map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples
@@ -367,7 +367,7 @@ def root_vjp(
     Raises
     ------
     DerivativeError
-        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
+        If the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
         linear map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples

@@ -266,7 +266,7 @@ class Unrolled(Differentiation):
     Raises
     ------
     DerivativeError
-        Where the derivative has not converged (or what ``on_failure`` says; ``"ignore"`` does not test).
+        If the derivative has not converged (or what ``on_failure`` says; ``"ignore"`` does not test).
 
     References
     ----------

@@ -14,7 +14,7 @@ NONLINEAR = (
 
 
 def no_set(part: Any, *, penalty: bool) -> str:
-    """Return what to write in place of a constraint that is no set; ``penalty`` says that it is a penalty."""
+    """Return what to write in place of a constraint that is not a set; ``penalty`` says that it is a penalty."""
     if penalty:
         return "A penalty is given as penalty=."
     if callable(part) and not isinstance(part, type):

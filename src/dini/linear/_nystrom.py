@@ -40,7 +40,7 @@ class Nystrom:
     Raises
     ------
     TypeError
-        Where another solver than these two applies it.
+        If another solver than these two applies it.
 
     References
     ----------

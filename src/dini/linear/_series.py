@@ -87,7 +87,7 @@ class SeriesFirst:
     fallback
         A linear solver. Default: by size and structure.
     max_terms
-        The number of terms with which the series is no longer worth while.
+        The number of terms with which the series is no longer worthwhile.
     rtol
         Relative residual, a number or a scalar array; default ``eps**0.65``. It is used between that and
         ``eps**0.375``.

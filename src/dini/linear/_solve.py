@@ -63,7 +63,7 @@ def solve(
         If ``b`` holds anything but real floating-point arrays, or ``matvec`` returns another structure, shape or dtype.
         Also where JAX cannot transpose ``matvec``, because it is not linear.
     DerivativeError
-        Where the system was not solved, the map is not symmetric as declared, or ``matvec`` of zero is not zero.
+        If the system was not solved, the map is not symmetric as declared, or ``matvec`` of zero is not zero.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Ridge:
     Raises
     ------
     ValueError
-        Where the strength is negative.
+        If the strength is negative.
 
     Examples
     --------

@@ -42,9 +42,9 @@ def isotonic_regression(
     Raises
     ------
     ValueError
-        Where a weight is not positive, or the weights do not broadcast against ``y``.
+        If a weight is not positive, or the weights do not broadcast against ``y``.
     TypeError
-        Where ``y`` is complex.
+        If ``y`` is complex.
 
     References
     ----------

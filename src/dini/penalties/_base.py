@@ -45,7 +45,7 @@ class Penalty(Separable):
         Raises
         ------
         ValueError
-            Where the penalty is not convex: the identity does not hold then.
+            If the penalty is not convex: the identity does not hold then.
 
         Examples
         --------
@@ -140,7 +140,7 @@ class Custom(Penalty):
     Raises
     ------
     TypeError
-        Where ``prox`` is missing, or :meth:`value` is asked for and was not given.
+        If ``prox`` is missing, or :meth:`value` is asked for and was not given.
 
     Examples
     --------

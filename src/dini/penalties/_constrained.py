@@ -171,7 +171,7 @@ class Constrained(Penalty):
     ValueError
         For a pair whose proximal operator is not known; :func:`dini.minimize` splits it.
     SolveError
-        Where the penalty is infinite on all of the set (NaN in a compiled function).
+        If the penalty is infinite on all of the set (NaN in a compiled function).
 
     References
     ----------

@@ -191,7 +191,7 @@ class GroupLasso(Penalty):
     Raises
     ------
     ValueError
-        Where no axis is given and the unknown has an array with several axes.
+        If no axis is given and the unknown has an array with several axes.
 
     Examples
     --------

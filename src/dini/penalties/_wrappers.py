@@ -268,7 +268,7 @@ class Orthogonal(_Wrapper):
     Raises
     ------
     ValueError
-        Where :math:`QQ^\top` is not the identity, by one vector (in ``check``; a solve, whose numbers are traced, gives
+        If :math:`QQ^\top` is not the identity, by one vector (in ``check``; a solve, whose numbers are traced, gives
         NaN).
 
     Examples

@@ -56,9 +56,9 @@ class ConeProgram(Problem):
     Raises
     ------
     TypeError
-        Where the data are not real numbers, ``A``, ``b`` or ``cone`` is missing, or the cone is another set.
+        If the data are not real numbers, ``A``, ``b`` or ``cone`` is missing, or the cone is another set.
     ValueError
-        Where the shapes do not fit.
+        If the shapes do not fit.
 
     Examples
     --------

@@ -152,7 +152,7 @@ class LinearComposite:
         Raises
         ------
         ValueError
-            Where the curvature of ``h`` depends on where it is taken: then the objective is not quadratic.
+            If the curvature of ``h`` depends on where it is taken: then the objective is not quadratic.
         """
         matrix = jnp.asarray(self.matrix(*args))
         start = jnp.zeros(size, matrix.dtype)

@@ -68,9 +68,9 @@ class NonlinearProgram(Problem):
     Raises
     ------
     TypeError
-        Where a function is none, or does not return real floating-point numbers.
+        If a function is none, or does not return real floating-point numbers.
     ValueError
-        Where bounds do not fit ``x``, or a lower one is above the upper one, where there are bounds beside a set or a
+        If bounds do not fit ``x``, or a lower one is above the upper one, where there are bounds beside a set or a
         penalty, and where the proximal operator of a set and a penalty together is not known.
 
     References

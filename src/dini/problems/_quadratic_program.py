@@ -61,9 +61,9 @@ class QuadraticProgram(Problem):
     Raises
     ------
     TypeError
-        Where the data are not real numbers, or a matrix comes without its right-hand side.
+        If the data are not real numbers, or a matrix comes without its right-hand side.
     ValueError
-        Where the shapes do not fit, or a lower bound is above its upper one (where that is known).
+        If the shapes do not fit, or a lower bound is above its upper one (where that is known).
 
     Examples
     --------

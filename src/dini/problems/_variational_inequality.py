@@ -52,9 +52,9 @@ class VariationalInequality(Problem):
     Raises
     ------
     TypeError
-        Where ``constraint`` is not a set of :mod:`dini.sets`, or ``F`` does not return a tree like ``x``.
+        If ``constraint`` is not a set of :mod:`dini.sets`, or ``F`` does not return a tree like ``x``.
     ValueError
-        Where the set is not convex, or does not fit ``x``.
+        If the set is not convex, or does not fit ``x``.
 
     References
     ----------

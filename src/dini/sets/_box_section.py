@@ -102,10 +102,10 @@ class BoxSection(Set):
     Raises
     ------
     ValueError
-        Where ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
+        If ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
         NaN otherwise), or the shapes do not fit.
     SolveError
-        Where the elements are so large that the bounds are negligible compared with them (NaN in a compiled function).
+        If the elements are so large that the bounds are negligible compared with them (NaN in a compiled function).
 
     Examples
     --------

@@ -147,7 +147,7 @@ class Exponential(VectorCone):
     Raises
     ------
     ValueError
-        Where the vectors do not have three elements, or the unknown has several axes and ``axis`` is not given.
+        If the vectors do not have three elements, or the unknown has several axes and ``axis`` is not given.
 
     References
     ----------

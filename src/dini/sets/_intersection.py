@@ -312,11 +312,11 @@ class Intersection(Set):
     Raises
     ------
     TypeError
-        Where something else than sets is given.
+        If something else than sets is given.
     ValueError
-        Where a set is not convex or does not fit the unknown, or ``tol`` or ``max_steps`` is not positive.
+        If a set is not convex or does not fit the unknown, or ``tol`` or ``max_steps`` is not positive.
     SolveError
-        Where the projection does not reach the tolerance, as for an empty intersection; it is NaN where it
+        If the projection does not reach the tolerance, as for an empty intersection; it is NaN where it
         cannot raise (in a compiled or transformed function).
 
     References

@@ -82,7 +82,7 @@ class IsotonicCone(Set):
     Raises
     ------
     ValueError
-        Where the unknown is not one vector.
+        If the unknown is not one vector.
 
     Examples
     --------
@@ -126,7 +126,7 @@ class Permutahedron(Set):
     Raises
     ------
     ValueError
-        Where the unknown is not one vector, or ``vertex`` does not have its shape.
+        If the unknown is not one vector, or ``vertex`` does not have its shape.
 
     References
     ----------

@@ -273,11 +273,11 @@ class Polyhedron(Set):
     Raises
     ------
     ValueError
-        Where the equations have no solution (where they are known and not large), a known bound on zero is negative,
+        If the equations have no solution (where they are known and not large), a known bound on zero is negative,
         or the shapes do not fit. The projection raises where it finds that the set is empty, or is NaN where it cannot
         raise (in a compiled or transformed function).
     SolveError
-        Where the projection did not end in :math:`10 m + 100` steps or lost its digits (NaN likewise).
+        If the projection did not end in :math:`10 m + 100` steps or lost its digits (NaN likewise).
 
     References
     ----------

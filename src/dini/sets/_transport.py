@@ -266,10 +266,10 @@ class TransportationPolytope(Set):
     Raises
     ------
     ValueError
-        Where a marginal is negative, the sums differ (where they are known; the projection is NaN otherwise), or the
+        If a marginal is negative, the sums differ (where they are known; the projection is NaN otherwise), or the
         unknown is not one matrix that has the marginals' shape.
     SolveError
-        Where the projection was not found: elements that are not finite, or too far apart for the precision (NaN where
+        If the projection was not found: elements that are not finite, or too far apart for the precision (NaN where
         they are traced).
 
     References
@@ -393,7 +393,7 @@ class Birkhoff(Set):
     Raises
     ------
     ValueError
-        Where the unknown is not one square matrix.
+        If the unknown is not one square matrix.
 
     Examples
     --------

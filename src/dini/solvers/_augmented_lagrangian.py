@@ -75,23 +75,23 @@ class AugmentedLagrangian(Solver):
 
     Where the relative error is below 1e-3, Newton's method for the equations of the active constraints is tried (a
     semismooth one with a set or a penalty), and its steps are taken where each leaves a tenth of the error: so the last
-    digits do not wait for the inner solver, which finds fewer of them the larger the weight is.
+    digits do not depend on the inner solver, which is less accurate the larger the weight is.
 
     Up to 512 unknowns and constraints these equations are factorized; above, and in all other steps, no matrix is made,
     so that programs may be as large as the inner solver allows. The multipliers of inactive constraints are exactly
     zero. The error is the largest relative one: a violation is relative to the terms
     of its own constraint, :math:`(\sum_i (\partial_i c)^2 x_i^2)^{1/2}` (estimated by products with random vectors),
-    what is left of the forces beside the largest of them, and times its element beside the largest such product. Where
+    the sum of the forces is relative to the largest of them, and, times its element, to the largest such product. Where
     the weight has grown and the violation alone is at a minimum, the program is infeasible at least locally:
     ``Status.LOCALLY_INFEASIBLE``.
 
     Parameters
     ----------
     solver
-        What solves for each minimum: a solver of :class:`dini.Minimize` that keeps what there is beside the functions.
+        The solver of each minimization: one of :class:`dini.Minimize` that handles the bounds, the set or the penalty.
         Default: :class:`dini.LBFGS`; :class:`dini.LBFGSB` with bounds; with a set or a penalty
-        :class:`dini.ProximalGradient`, or :class:`dini.ProximalNewton` where that is convex, treats each element on its
-        own, and there are up to 512. Its ``rtol`` is set in each step.
+        :class:`dini.ProximalGradient`, or :class:`dini.ProximalNewton` where that is convex and separable, for up to
+        512 unknowns. Its ``rtol`` is set in each step.
     weight
         :math:`\rho` at the start, where objective and constraints are in units of the start.
     rtol, atol, tol

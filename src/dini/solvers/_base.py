@@ -253,7 +253,7 @@ class Solver:
 def solver[Class: type](cls: Class) -> Class:
     """Make a subclass of :class:`Solver` a solver: the decorator above each.
 
-    The class becomes a frozen dataclass of settings and a pytree (fields whose metadata say ``static`` are no leaves),
+    The class becomes a frozen dataclass of settings and a pytree (fields whose metadata say ``static`` are not leaves),
     whose constructor explains what it does not take. Its ``init`` and ``step`` get checks for a user's own loops:
     ``init`` refuses what the solver cannot solve, ``step`` takes Python's numbers, and where nothing is traced both are
     compiled. Inside of ``jit``, ``scan``, ``grad`` and ``vmap`` they are the functions of the class.

@@ -104,7 +104,7 @@ class ConicInteriorPoint(Solver):
         \kappa + x^\top P x / \tau + c^\top x + b^\top y &= 0, & s^\top y &= 0, & \tau \kappa &= 0,
         \end{aligned}
 
-    has a solution for every program: with :math:`\tau > 0` the program's own, and else a certificate that no point is
+    has a solution for every program: with :math:`\tau > 0` the program's own, otherwise a certificate that no point is
     feasible (``PRIMAL_INFEASIBLE``: the multipliers are the certificate), or a ray along which the objective falls
     without bound (``DUAL_INFEASIBLE``: ``x.primal`` is the ray). Steps are scaled as Nesterov and Todd's in
     non-negative, second-order and semidefinite cones, and as Dahl and Andersen's in exponential and power cones. Near

@@ -79,7 +79,7 @@ class InteriorPoint(Solver):
         \kappa + x^\top Q x / \tau + c^\top x + b^\top y + h^\top z &= 0, & s \circ z &= 0, & \tau \kappa &= 0,
         \end{aligned}
 
-    has a solution for every program: with :math:`\tau > 0` the program's own, and else a certificate that no point is
+    has a solution for every program: with :math:`\tau > 0` the program's own, otherwise a certificate that no point is
     feasible (``PRIMAL_INFEASIBLE``: the multipliers are the certificate), or a ray along which the objective falls
     without bound (``DUAL_INFEASIBLE``: ``x.primal`` is the ray). Near the end the inequalities whose multipliers are
     larger than their slacks are taken for equations; where the solution of these is one of the program, it is returned,

@@ -208,7 +208,7 @@ class OperatorSplitting(Solver):
         due = late | (settled & new)
         trial = self._tried(data, point.v, active, due, tol, late)
         exact = due & exact_enough(trial.error, late, tol) & state.convex
-        # along a ray the objective falls without bound where a point satisfies the constraints
+        # along a ray the objective decreases without bound where a point satisfies the constraints
         feasible = primal <= jnp.finfo(away.dtype).eps ** 0.25
         status = certified(Status.RUNNING, True, (empty, jnp.where(feasible, endless, jnp.inf)))
         result = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)

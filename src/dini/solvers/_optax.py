@@ -66,9 +66,9 @@ class OptaxSolver(Stochastic):
     Raises
     ------
     ImportError
-        Where optax is not installed.
+        If optax is not installed.
     TypeError
-        Where ``transformation`` is none.
+        If ``transformation`` is none.
 
     Examples
     --------
