@@ -53,7 +53,7 @@ WORDS = re.compile(rf"\b(?<![.`/-])(?:{AVOIDED})\b(?![`/])")
 #: what is not prose: blocks of code, code in a line, and the README's table, which is made from the zoo
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|<!-- systems.*?<!-- end of systems -->", re.DOTALL | re.MULTILINE)
 #: folders whose sources use the words of the glossary as well
-SOURCES = ("src/dini", "learn/src", "compat/src", "zoo/src")
+SOURCES = ("src/dini", "learn/src", "compat/src", "zoo/src", "examples")
 #: what is legitimate there, by the beginning of a path: a paper's claim, a lower limit; a primitive of JAX
 LEGITIMATE = {
     "zoo/src": {"claim", "claims", "floor"},
@@ -165,9 +165,9 @@ def test_example(script):
     as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=name_of)
 def test_words(page):
-    """No page of the guide uses a private or an ambiguous word."""
+    """No page uses a private or an ambiguous word."""
     found = avoided(NOT_PROSE.sub("", page.read_text(encoding="utf-8")))
     assert not found, f"{page.name}: {found}; say it in the words of docs/glossary.md"
 
