@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from . import trees
-from .problems import FixedPoint, Minimize
+from .problems import FixedPoint, Minimize, Root
 from .protocols import AnyProblem, AnySolver, Tolerant
 from .status import Status
 from .trees import Tree
-from .verification import _residuals
+from .verification import _equations, _residuals
 from .verification._minimum import Finding, examiner
 
 #: a solver for which only rounding errors are left may be so many times above its tolerance and the estimated rounding
@@ -252,11 +252,12 @@ def verified(
 ) -> Round:
     """Return what is left of an outcome after its verification: its status, or what the solver continues with.
 
-    A result is refused where a lower point is shown. Where a Newton step shows it, a solver in scaled variables has
-    underestimated its error, and continues to as much smaller a tolerance, :data:`MOST` times at most; elsewhere the
-    solver begins again from that point. The :data:`REFUSALS`-th time, and where no step is left, the outcome is
-    ``NO_MINIMUM``. A run that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the
-    objective decreases without bound, it has ``DIVERGED``.
+    A result is refused where a lower point is shown, or an element that is wrong relative to its own size. Where a
+    Newton step shows the lower point, a solver in scaled variables has underestimated its error, and continues to as
+    much smaller a tolerance, :data:`MOST` times at most; elsewhere it begins again from the point that was found. The
+    :data:`REFUSALS`-th time, and where no step is left, the outcome is ``NO_MINIMUM``, of equations ``STALLED``. A run
+    that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the objective decreases
+    without bound, it has ``DIVERGED``.
     """
     if examine is None:
         return now._replace(done=now.now.status != Status.RUNNING)
@@ -267,7 +268,8 @@ def verified(
     seen = examine(end.x, claimed, late & finite, now.fresh)
     lower = claimed & seen.lower
     again = lower & (now.refused + 1 < REFUSALS) & (end.steps < solver.max_steps)
-    status = jnp.where(lower, jnp.where(again, Status.RUNNING, Status.NO_MINIMUM), end.status)
+    refusal = Status.STALLED if isinstance(problem, FixedPoint | Root) else Status.NO_MINIMUM
+    status = jnp.where(lower, jnp.where(again, Status.RUNNING, refusal), end.status)
     looked = claimed | (late & finite)
     status = jnp.where(looked & seen.unbounded & ~lower, Status.DIVERGED, status).astype(jnp.int32)
     share, begins = now.share, again | now.fresh
@@ -288,6 +290,8 @@ def verified(
 
 def verifier(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...]) -> Callable[..., Finding] | None:
     """Return what examines the points of a solve that starts at ``x``, or ``None`` where nothing can be seen."""
+    if isinstance(problem, FixedPoint | Root):
+        return None if solver.tests_elements else _equations.examiner(problem, tolerances(solver, x), x, args)
     return examiner(problem, tolerances(solver, x)[0], x, args) if Minimize in solver.solves else None
 
 
@@ -316,6 +320,8 @@ def _believed(problem: Any, solver: AnySolver, end: Outcome, args: tuple[Tree, .
         # zero does not have
         lost = asked(solver, end.x) & (end.error <= 0) & (size > 0)
         rounded = jnp.where(tol > 0, eps * size > 1e3 * tol, lost)
+        if hasattr(end.state, "sizes"):  # elements have their own sizes, and the norm of all is not informative
+            rounded &= trees.max_abs(end.state.sizes) == 0
         status = jnp.where(rounded, Status.DIVERGED, status)
     status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
     status = status.astype(jnp.int32)

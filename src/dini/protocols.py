@@ -220,6 +220,7 @@ class AnySolver(Tolerant, Protocol):
     differentiable: ClassVar[bool]
     adaptive: ClassVar[bool]
     scales_unknowns: ClassVar[bool]
+    tests_elements: ClassVar[bool]
     steps_to_take: ClassVar[int | None]
 
     @property

@@ -21,6 +21,7 @@ from .functions import recognised
 from .functions.traces import untraced
 from .loop import Outcome, asked
 from .monitors import Monitor
+from .problems import FixedPoint, LeastSquares, Minimize, Root, VariationalInequality
 from .problems import check_unknown as _check_unknown
 from .protocols import AnyProblem, AnySolver
 from .reports import KEEP, as_themselves, forget, policy, reviewed, without_tangent
@@ -51,8 +52,12 @@ def _solve(
     on_failure: OnFailure,
     return_state: bool,
     never: jax.Array | None = None,
+    found: Solution | None = None,
 ) -> Solution:
-    """Everything that is compiled; its checks run once, when it is traced."""
+    """Everything that is compiled; its checks run once, when it is traced.
+
+    Where the solution was ``found`` already, nothing is left of the solve but its derivative.
+    """
     problem, init, args = program.made(consts, leaves)
     x = _check_unknown(init)
     complex_unknown = trees.has_complex(x)
@@ -61,7 +66,8 @@ def _solve(
     solver, differentiation, chosen = settled(solver, differentiation, problem, x, args, plain=plain)
     solver.check(problem, x)
     if trees.size(x):
-        outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
+        given = {} if found is None else {"found": _outcome(found)}
+        outcome = differentiation.run(problem, solver, x, args, monitor, on_failure, **given)
         outcome = outcome if monitor is None else stopped(outcome, monitor, problem, on_failure)
     else:  # nothing is unknown
         zero = jnp.zeros((), jnp.int32)
@@ -80,7 +86,29 @@ def _solve(
     return replace(solution, figures=xla.in_this_thread(solution.figures, never))
 
 
+def _outcome(found: Solution) -> Outcome:
+    """Return the outcome of a solve that has ended already."""
+    found = jax.lax.stop_gradient(found)
+    status, steps, error, tol, value, _ = found.figures
+    x = trees.to_real(found.x)
+    dtype = trees.real_dtype(x)
+    status, steps = status.astype(jnp.int32), steps.astype(jnp.int32)
+    return Outcome(x, None, steps, status, error.astype(dtype), tol=tol.astype(dtype), value=value)
+
+
+#: problems whose derivative takes nothing of the solve but its point: that of a program may take a factor, too
+_BY_POINT = (Minimize, LeastSquares, Root, FixedPoint, VariationalInequality)
+
+
+def _is_by_point(problem: Any, solver: Any, differentiation: Any) -> bool:
+    """Return whether the derivative needs nothing of the solve but its point."""
+    bare = isinstance(solver, Default) or type(solver).derivative_solver is Solver.derivative_solver
+    bare |= isinstance(problem, Root | FixedPoint)
+    return bare and type(differentiation) is Implicit and isinstance(problem, _BY_POINT)
+
+
 def _solve_by_python(
+    by_point: bool,
     program: recognised.Program,
     consts: list[Any],
     leaves: list[Any],
@@ -88,15 +116,28 @@ def _solve_by_python(
     differentiation: Any,
     monitor: Any,
     on_failure: OnFailure,
-    *how: Any,
+    return_state: bool,
+    never: jax.Array | None,
 ) -> Solution:
-    """Solve inside of a derivative outside of ``jit``, whose failures are raised where Python comes past."""
+    """Solve inside of a derivative outside of ``jit``, whose failures are raised where Python comes past.
+
+    Where the derivative needs the point alone, the program that solves is that of a call outside of the derivative,
+    which may be there already, and that of the derivative a small one.
+    """
     given = consts, leaves, solver, differentiation
     kept = policy(on_failure, given)
     if kept != KEEP:
-        return _solve(program, *given, monitor, on_failure, *how)
+        return _solve(program, *given, monitor, on_failure, return_state, never)
     forget()
-    solution = _solve(program, *reviewed(given), monitor, kept, *how)
+    found = None
+    if by_point and monitor is None and not return_state:
+        known = jax.tree.map(without_tangent, given)
+        with jax.core.eval_context():
+            found = _solve(program, *known, None, on_failure, False, xla.never())
+            jax.block_until_ready(found.figures)
+        if has_failed(found.figures):
+            return found
+    solution = _solve(program, *reviewed(given), monitor, kept, return_state, never, found)
     # of a solve that has failed, the derivative's failure says nothing
     return solution if has_failed(without_tangent(solution.figures)) else reviewed(solution)
 
@@ -200,7 +241,9 @@ def solve(
                 resumed = resumed if steps is None else Counted(resumed, steps)
                 outside = untraced()
                 never = None if on_failure == "ignore" or not outside else xla.never()
-                run = _solve if outside or on_failure != "raise" else _solve_by_python
+                run = _solve
+                if not outside and on_failure == "raise":
+                    run = partial(_solve_by_python, _is_by_point(problem, resumed, differentiation))
                 settings = (resumed, differentiation, monitor, on_failure, return_state, never)
                 solution = recognised.call(run, _made, (problem, init, args), *settings)
                 if outside and on_failure != "ignore":

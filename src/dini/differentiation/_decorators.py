@@ -100,7 +100,8 @@ def custom_root(
         If the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
     DerivativeError
         If the derivative's linear system cannot be solved, or the point does not satisfy the condition: the residual
-        is more than one percent of what a change of the point by its own size makes.
+        is more than one percent of what a change of the point by its own size makes, or, of up to 64 numbers, an
+        element is off by more than one percent of its own size.
 
     Notes
     -----

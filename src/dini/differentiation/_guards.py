@@ -12,6 +12,7 @@ from .. import trees
 from ..linear._symmetry import require_symmetric
 from ..status import DerivativeError, OnFailure, Status, guard
 from ..trees import Tree
+from ..verification import _equations
 from ._linearization import Linearization, instantiated
 from ._rules import rederived
 from ._verdict import TOLERANCE
@@ -65,23 +66,37 @@ def times(factor: jax.Array | None, tree: Tree) -> Any:
     return tree if factor is None else jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
 
 
-def on_a_solution(derivative: Any, at: Linearization, residual: Tree, on_failure: OnFailure, name: str) -> Any:
-    """Return a derivative, guarded by a test of the residual relative to what a step of the point's own size makes."""
-    x, residual = jax.lax.stop_gradient((at.x, residual))
+def on_a_solution(
+    derivative: Any, at: Linearization, parameters: Any, residual: Tree, on_failure: OnFailure, name: str
+) -> Any:
+    """Return a derivative, guarded by two tests of the point.
+
+    The residual is compared with what a step of the point's own size makes, and each element of the point with the
+    point to which Newton's method leads from there (:mod:`dini.verification._equations`).
+    """
+    x, residual, parameters = jax.lax.stop_gradient((at.x, residual, parameters))
     u = trees.varied(x)
     u = trees.scale((1 + trees.norm(x)) / trees.norm(u), u)
     size, scale = trees.norm(residual), trees.norm(jax.lax.stop_gradient(at.matvec(u)))
+    astray = jnp.zeros_like(size)
+    if _equations.can_follow(x):
+        astray = _equations.followed(lambda u: at.function(u, parameters), x).astray.astype(size.dtype)
 
     def report(figures: Any) -> DerivativeError:
+        size, scale, astray = map(float, figures)
+        if astray > TOLERANCE:
+            what = f"Newton's method from there shows an error of {100 * astray:.1g} % in one of its elements"
+        else:
+            what = f"the residual is {size:.1e}, and a change of the point by its own size makes {scale:.1e}"
         return DerivativeError(
-            f"{name[0].upper()}{name[1:]} does not satisfy the given optimality condition: the residual is "
-            f"{float(figures[0]):.1e}, and a change of the point by its own size makes {float(figures[1]):.1e}. Check "
-            "that the condition is the solver's, with arguments in the same order, and that the solver converges. If a "
+            f"{name[0].upper()}{name[1:]} does not satisfy the optimality condition: {what}. Check that "
+            "the condition is the solver's, with arguments in the same order, and that the solver converges. If a "
             'derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.CONDITION,
         )
 
-    return guard(derivative, ~(size <= TOLERANCE * scale), report, (jnp.stack([size, scale]),), on_failure)
+    wrong = ~(size <= TOLERANCE * scale) | (astray > TOLERANCE)
+    return guard(derivative, wrong, report, (jnp.stack([size, scale, astray]),), on_failure)
 
 
 def as_declared(derivative: Any, at: Linearization, on_failure: OnFailure, name: str) -> Any:

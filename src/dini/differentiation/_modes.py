@@ -131,8 +131,9 @@ class Implicit(Differentiation):
         args: tuple[Tree, ...],
         monitor: Any,
         on_failure: OnFailure,
+        found: Outcome | None = None,
     ) -> Outcome:
-        """Solve, and attach the implicit derivative."""
+        """Solve, unless the outcome was ``found`` already, and attach the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
         if self.approximate:
             if not hasattr(problem, "residuals"):
@@ -143,10 +144,11 @@ class Implicit(Differentiation):
             condition = GaussNewton(condition)
         # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
         reuses = self.condition is None and self.linear_solver is None and not (self.certify or self.approximate)
+        reuses &= found is None
 
         def forward(start: Any, solver: AnySolver, parameters: Any) -> Ended:
             problem, args, _ = parameters
-            outcome = _forward(problem, solver, start, args, monitor)
+            outcome = _forward(problem, solver, start, args, monitor) if found is None else found
             left = solver.derivative_solver(problem, outcome.x, outcome.state) if reuses else None
             return Ended(outcome.x, outcome.status, left, outcome._replace(x=None))
 

@@ -30,7 +30,7 @@ def solve_tangent_at_solution(
 ) -> Any:
     """Return the derivative along ``tangents``, of a solver that does not say whether its point is a solution."""
     dx, residual = _solved(at, parameters, tangents, linear_solver, on_failure, name)
-    return on_a_solution(dx, at, residual, on_failure, name)
+    return on_a_solution(dx, at, parameters.values, residual, on_failure, name)
 
 
 def _solved(

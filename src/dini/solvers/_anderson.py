@@ -24,7 +24,8 @@ class State(NamedTuple):
     """Carried from step to step: the last differences of points and residuals, the best point, the mixing's factor.
 
     ``gram`` holds the inner products of the differences against which the residual is made small (of residuals in type
-    II, of points in type I) with those of residuals, ``squares`` the squared lengths of both, in type I.
+    II, of points in type I) with those of residuals, ``squares`` the squared lengths of both, in type I. All vectors
+    are in scaled variables, whose units are ``sizes``, zero where they are not known.
     """
 
     error: Scalar
@@ -39,6 +40,7 @@ class State(NamedTuple):
     best: Any
     factor: Any
     count: Any
+    sizes: Tree
     scales: Any
 
 
@@ -61,7 +63,8 @@ class Anderson(Solver):
 
     Where the residual is not finite or exceeds ``growth`` times the smallest so far, the differences are dropped, the
     method goes back to the best point, and mixes with half the :math:`\beta` from there. The error is :math:`\|T(x) -
-    x\|_2` at the point before the step.
+    x\|_2` at the point before the step. Where it meets the test although an element is wrong beside its own size, the
+    method starts again in variables of unit size, and so is the error measured then.
 
     Parameters
     ----------
@@ -116,20 +119,29 @@ class Anderson(Solver):
 
     def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
+        return self.begin(problem, x, None, args)
+
+    def begin(self, problem: AnyProblem, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> State:
+        """Return the state before the first step, where the sizes of elements are known or not."""
         del problem, args
+        sizes = trees.zeros_like(x) if scales is None else _units.evened(scales)
+        start = jax.tree.map(jnp.divide, x, _units.units_of(sizes))
         store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
         gram = jnp.zeros((self.history, self.history), inf.dtype)
         squares = jnp.zeros((2, self.history), inf.dtype) if self.type == 1 else None
         count = jnp.zeros((), jnp.int32)
         return State(
-            inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _units.Units.unknown(x)
-        )
+            inf, store, store, gram, squares, start, zero, start, zero, inf, jnp.ones_like(inf), count, sizes,
+            _units.Units.unknown(x),
+        )  # fmt: skip
 
     def step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once and mix."""
-        # (1): r_k = residual
-        residual = trees.sub(problem.map(x, *args), x)
-        dtype = state.error.dtype
+        units = _units.units_of(state.sizes)
+        inside = lambda v: jax.tree.map(jnp.divide, v, units)
+        # (1): r_k = residual; from here on all vectors are in scaled variables
+        at, residual = x, inside(trees.sub(problem.map(x, *args), x))
+        x, dtype = inside(x), state.error.dtype
         error = trees.norm(residual).astype(dtype)
         lost = ~(error <= self.growth * state.best) & jnp.isfinite(state.best)
         better = error < state.best
@@ -140,6 +152,7 @@ class Anderson(Solver):
         move, change = trees.sub(x, state.point), trees.sub(residual, state.residual)
         pair = trees.vdot(move, move), jnp.where(state.count > 0, trees.vdot(change, change), 0)
         scales = _units.of_point(state.scales, *pair, _units.norm(x), error, trees.eps(x))
+        scales = _units.of_elements(scales, residual, state.sizes, error, trees.eps(x))
         factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
         beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
         if self.type == 2:
@@ -169,11 +182,12 @@ class Anderson(Solver):
         best = jnp.where(jnp.isnan(error), state.best, jnp.minimum(error, state.best))
         new = State(
             shown, points, residuals, gram, squares, last, last_residual, best_point, best_residual, best,
-            factor.astype(dtype), count, scales,
+            factor.astype(dtype), count, state.sizes, scales,
         )  # fmt: skip
         # the point that is returned in the end is the one whose error is known
         done = met(self, x, error, scales)
-        return trees.where(lost, back, trees.where(done, x, mixed)), new
+        moved = jax.tree.map(jnp.multiply, trees.where(lost, back, mixed), units)
+        return trees.where(done & ~lost, at, moved), new
 
     def _products(
         self, state: State, points: Any, residuals: Any, new: tuple[Tree, Tree], here: Any

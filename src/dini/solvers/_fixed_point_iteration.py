@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
@@ -17,9 +18,13 @@ from .judge import _units
 
 
 class State(NamedTuple):
-    """Carried from step to step."""
+    """Carried from step to step.
+
+    ``sizes`` are the units of scaled variables, zero where they are not known.
+    """
 
     error: Scalar
+    sizes: Tree
     scales: Any
 
 
@@ -29,7 +34,8 @@ class FixedPointIteration(Solver):
 
     .. math:: x \leftarrow (1 - \omega) x + \omega T(x) . \qquad (1)
 
-    The error is :math:`\|T(x) - x\|_2` at the point before the step.
+    The error is :math:`\|T(x) - x\|_2` at the point before the step. Where it meets the test although an element is
+    wrong beside its own size, the iteration goes on with an error that is measured in units of the elements' sizes.
 
     Parameters
     ----------
@@ -60,19 +66,28 @@ class FixedPointIteration(Solver):
 
     def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
+        return self.begin(problem, x, None, args)
+
+    def begin(self, problem: AnyProblem, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> State:
+        """Return the state before the first step, where the sizes of elements are known or not."""
         del problem, args
-        return State(infinity(x), _units.Units.unknown(x))
+        sizes = trees.zeros_like(x) if scales is None else _units.evened(scales)
+        return State(infinity(x), sizes, _units.Units.unknown(x))
 
     def step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once."""
-        move = trees.sub(problem.map(x, *args), x)
-        error, size = (norm.astype(state.error.dtype) for norm in trees.norms(move, x))
+        move, units = trees.sub(problem.map(x, *args), x), _units.units_of(state.sizes)
+        # the error, and the test, are in scaled variables
+        inside = lambda v: jax.tree.map(jnp.divide, v, units)
+        residual = inside(move)
+        error, size = (norm.astype(state.error.dtype) for norm in trees.norms(residual, inside(x)))
         # the residuals of two steps differ by no less than their norms
         last = jnp.where(jnp.isfinite(state.error), state.error, 0)
         pair = (self.relaxation * last) ** 2, jnp.where(last > 0, (error - last) ** 2, 0)
         scales = _units.of_point(state.scales, *pair, size, error, trees.eps(x))
+        scales = _units.of_elements(scales, residual, state.sizes, error, trees.eps(x))
         # (1): T(x) - x = move
-        return trees.axpy(self.relaxation, move, x), State(error, scales)
+        return trees.axpy(self.relaxation, move, x), State(error, state.sizes, scales)
 
     def differentiable_step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> Any:
         """Return the map's value."""

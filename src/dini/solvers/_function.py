@@ -23,7 +23,8 @@ class Function(Solver):
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
     must be at most ``rtol`` times that at a point which is away by the solution's own size (by that of ``init`` where
     the solution is zero, by one where both are), or ten times that at a tenth of this distance, if it is smaller. A
-    residual of ``atol`` is always good enough.
+    residual of ``atol`` is always good enough. Of up to 64 numbers, none may be off by more than ten times ``rtol`` of
+    its own size, where Newton's method can tell.
 
     Parameters
     ----------

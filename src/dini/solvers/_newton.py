@@ -79,6 +79,7 @@ class Newton(Halving):
     max_steps: int = field(default=100, metadata={"static": True})
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
+    tests_elements = True
     superlinear = True
 
     def __post_init__(self, tol: Any) -> None:

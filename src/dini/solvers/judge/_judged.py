@@ -13,6 +13,8 @@ from ...problems import ConeProgram, NonlinearProgram, QuadraticProgram
 from ...protocols import AnyProblem, Tolerant
 from ...status import Status
 from ...trees import Tree
+from ...verification import _equations
+from ...verification._minimum import MISSED
 from ._units import slope_of_elements
 
 #: the conditions of these measure their error relative to their own terms
@@ -34,7 +36,8 @@ def judged(
     ``x`` (by that of ``start`` where ``x`` is zero, by one where both are), or ten times that at a tenth of this
     distance, if it is smaller. Where it is a gradient, what the function loses as elements move by their own size
     counts as well, which does not depend on their units (see ``_units.py``). A residual of ``atol`` is always good
-    enough. ``status`` is why the solver gave up, where it did: it counts where the condition does not hold.
+    enough. And where Newton's method settles beside the point, no element may be off by more than ten times ``rtol`` of
+    its own size. ``status`` is why the solver gave up, where it did: it counts where the condition does not hold.
     """
     error = problem.condition.error(problem, x, *args)
     scale = 1.0 if isinstance(problem, _RELATIVE) else _scale(problem, x, start, args, error)
@@ -47,7 +50,13 @@ def judged(
     # what is no number is more to the point than that nothing went on
     blind = (status == Status.RUNNING) | (status == Status.STALLED)
     end = jnp.where(blind & ~jnp.isfinite(error), Status.NONFINITE, end)
-    end = jnp.where(error <= tol, Status.CONVERGED, end).astype(jnp.int32)
+    holds = error <= tol
+    if not isinstance(problem, _RELATIVE) and _equations.can_follow(x):
+        condition = problem.condition.at(problem, x, *args)
+        asked = holds & (rtol > 0) & ~(error <= (0.0 if solver.atol is None else solver.atol))
+        astray = _equations.followed(lambda u: condition(problem, u, *args), x, asked).astray
+        holds &= ~(astray > MISSED * rtol)
+    end = jnp.where(holds, Status.CONVERGED, end).astype(jnp.int32)
     return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
 
 

@@ -317,6 +317,28 @@ def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Sc
     return new.packed(scales.dtype)
 
 
+def evened(sizes: Tree) -> Tree:
+    """Return powers of two near the sizes of elements, by which no division rounds."""
+    return jax.tree.map(lambda c: jnp.exp2(jnp.round(jnp.log2(c))), sizes)
+
+
+def units_of(sizes: Tree) -> Tree:
+    """Return the units of scaled variables: ones where no sizes are known."""
+    return jax.tree.map(lambda c: jnp.where(c > 0, c, 1), sizes)
+
+
+def of_elements(scales: jax.Array, residual: Tree, sizes: Tree, error: Scalar, eps: Any) -> jax.Array:
+    """Return what :func:`of_point` has found in scaled variables, where every element of the residual counts by itself.
+
+    That is so where the sizes of elements are known: in scaled variables, these are one.
+    """
+    old, top = Units.of(scales), trees.max_abs(jax.lax.stop_gradient(residual)).astype(scales.dtype)
+    known = (trees.max_abs(sizes) > 0) & (top > 0)
+    own = jnp.where(known, jax.lax.stop_gradient(error) / jnp.where(known, top, 1), jnp.inf)
+    new = old._replace(scale=jnp.minimum(own, old.scale), floor=jnp.minimum(ROUNDING * eps * own, old.floor))
+    return new.packed(scales.dtype)
+
+
 def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     """Return what is known after an evaluation, where the error is a sum of parts that cancel at a solution.
 

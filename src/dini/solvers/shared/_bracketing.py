@@ -64,6 +64,7 @@ class Bracketing(Solver):
     max_steps: int = field(default=200, metadata={"static": True})
 
     solves = (Root, FixedPoint)
+    tests_elements = True
     superlinear = True
 
     def __post_init__(self, tol: Any) -> None:
