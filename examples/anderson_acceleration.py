@@ -20,13 +20,13 @@ X, y = jnp.array(preprocessing.scale(patients)), jnp.array(preprocessing.scale(p
 
 # --8<-- [start:loops]
 def descent(w, strength):
-    """One step of gradient descent for a logistic regression, as somebody has written it."""
+    """One step of gradient descent for a logistic regression, in existing code."""
     gradient = -(s * jax.nn.sigmoid(-s * (Z @ w))) @ Z / len(s) + strength * w
     return w - gradient / (0.25 * jnp.linalg.norm(Z, 2) ** 2 / len(s) + strength)
 
 
 def epoch(w, strength):
-    """One epoch of coordinate descent for a Lasso, as somebody has written it."""
+    """One epoch of coordinate descent for a Lasso, in existing code."""
 
     def one(j, carry):
         w, residual = carry

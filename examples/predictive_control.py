@@ -55,7 +55,7 @@ def learned(shown):
 
 
 def drive(weights, state, steps=16):
-    """Return the positions and inputs of a cart that plans anew after each input."""
+    """Return the positions and inputs of a cart that plans again after each input."""
 
     def move(state, _):
         first = plan(weights, state)[0]

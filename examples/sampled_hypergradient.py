@@ -38,7 +38,7 @@ controller, optimizer = BatchSizeController(4, 256), adagrad_norm(1.0, 1e-6)
 
 @jax.jit
 def step(log_strengths, state, control, key, tested):
-    """One step with hypergradients of as many splits as `control` says, which the test then sets anew."""
+    """One step with hypergradients of as many splits as `control` says, which the test then updates."""
     # arrays of one length for all sizes: parts of eight that only fill up are skipped
     keys = jax.random.split(key, controller.largest)
     live = (jnp.arange(controller.largest) < control.size).astype(float)

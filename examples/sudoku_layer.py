@@ -44,7 +44,7 @@ def puzzles(key, grids, given=8):
 # --8<-- [start:layer]
 def solve(weights, puzzle):
     """Return the layer's answer: the program knows nothing but a matrix, and that digits may be alike everywhere."""
-    A = jnp.concatenate([jnp.ones((1, 64)) / 8, weights["A"]])  # all numbers sum up to sixteen: that much is told
+    A = jnp.concatenate([jnp.ones((1, 64)) / 8, weights["A"]])  # all numbers sum up to sixteen: this rule is given
     b = A @ jnp.full(64, 0.25)  # so that some positive point always satisfies the equalities
     return dini.quadratic_program(Q=0.5 * jnp.eye(64), c=-puzzle, A=A, b=b, lower=0.0).x
 

@@ -133,5 +133,5 @@ def test_what_does_not_fit_is_refused():
         dini.batch_solve(PROBLEM, lambda problem, x, *args: x, start, a, scales)
     with pytest.raises(TypeError, match="no complex unknown"):
         dini.batch_solve(PROBLEM, solver, start + 0j, a, scales)
-    with pytest.raises(TypeError, match="cannot keep the constraint"):
+    with pytest.raises(TypeError, match="cannot handle the constraint"):
         dini.batch_solve(dini.Minimize(bowl, constraint=dini.sets.NonNegative()), solver, start, a, scales)

@@ -356,7 +356,7 @@ def test_one_verdict_a_lane():
     (gradient,), certificate = run(x, p)
     np.testing.assert_array_equal(certificate.verdict, [Verdict.RELIABLE, Verdict.TIE, Verdict.RELIABLE])
     np.testing.assert_array_equal(gradient[:, 0], [1.0, np.nan, 0.0])
-    assert certificate.message.startswith("The solution sits at a kink")
+    assert certificate.message.startswith("The solution is at a kink")
 
 
 @pytest.mark.by_default(1)

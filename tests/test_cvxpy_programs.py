@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused():
     a, x = cp.Parameter(nonneg=True), cp.Variable()
     with pytest.raises(TypeError, match=r"must be a cvxpy\.Problem"):
         dini.from_cvxpy(1.0, parameters, variables)
-    with pytest.raises(TypeError, match=r"must hold all of the problem's"):
+    with pytest.raises(TypeError, match=r"must be all of the problem's"):
         dini.from_cvxpy(problem, parameters[:1], variables)
     with pytest.raises(TypeError, match=r"variables must be a list of cvxpy.Variable"):
         dini.from_cvxpy(problem, parameters, parameters)
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_refused():
         dini.from_cvxpy(cp.Problem(cp.Minimize(integer), [integer >= 1]), [], [integer])
     with pytest.raises(ValueError, match="is given twice"):
         dini.from_cvxpy(problem, [*parameters, parameters[0]], variables)
-    with pytest.raises(ValueError, match="no constraints and the objective is linear"):
+    with pytest.raises(ValueError, match="without constraints whose objective is linear"):
         dini.from_cvxpy(cp.Problem(cp.Minimize(x)), [], [x])
     layer = dini.from_cvxpy(problem, parameters, variables)
     with pytest.raises(TypeError, match="array of real numbers: given None"):

@@ -63,7 +63,7 @@ def test_a_singular_system_has_no_residual_that_was_accepted():
     with pytest.raises(dini.DerivativeError, match="singular") as caught:
         dini.linear.solve(lambda v: jnp.ones((2, 2)) @ v, jnp.ones(2))
     assert "accepted up to" not in str(caught.value)
-    assert "which shows nothing here" in str(caught.value)
+    assert "which is not informative here" in str(caught.value)
     slow = dini.linear.CG(max_steps=1)
     with pytest.raises(dini.DerivativeError, match=r"its tolerance .*relative residual is .*, accepted up to"):
         dini.linear.solve(lambda v: jnp.arange(1.0, 9) * v, jnp.ones(8), solver=slow, structure="positive definite")
@@ -95,9 +95,8 @@ def test_a_nan_lane_hides_no_other():
 def test_divergence_on_a_bounded_set_is_not_called_running_away():
     """The error of a kink grows without bound where nothing runs away: the words have to be true of that as well."""
     says = ended(Status.DIVERGED, jnp.float32).message
-    assert not says.startswith("The iterates run away")
-    assert "Where nothing bounds the iterates they run away" in says
-    assert "Within bounds, too, the optimality error may grow" in says
+    assert "The objective is unbounded below, or" in says
+    assert "or the optimality error grows without bound" in says
 
 
 @pytest.mark.by_default("OperatorSplitting")
@@ -126,7 +125,7 @@ def test_a_check_of_a_gradient_without_a_problem():
     for given in ((square,), (square, jnp.ones(2)), (square, dini.LBFGS(), jnp.ones(2)), (square, jnp.ones(2), 1.0)):
         with pytest.raises(TypeError, match=r"check_gradient\(dini.Minimize\(fun\), .*check_grads"):
             check_gradient(*given)
-    with pytest.raises(TypeError, match="Is directions meant"):
+    with pytest.raises(TypeError, match="Did you mean directions"):
         check_gradient(dini.Minimize(square), dini.LBFGS(), jnp.ones(2), direction=3)
 
 

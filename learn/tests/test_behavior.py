@@ -244,7 +244,7 @@ def test_a_constant_feature_of_many_samples():
 
 
 def test_messages():
-    with pytest.raises(ValueError, match="feature_groups is needed"):
+    with pytest.raises(ValueError, match="feature_groups is required"):
         dl.TunedRidge(penalties="groups").fit(X, Y)
     with pytest.raises(ValueError, match=r"shape \(n_features,\) = \(10,\)"):
         dl.TunedRidge(penalties="groups", feature_groups=[0, 1]).fit(X, Y)
@@ -254,9 +254,9 @@ def test_messages():
         dl.TunedRidge(criterion="sure").fit(X[:8], Y[:8])
     with pytest.raises(ValueError, match="out of the valid range"):
         dl.TunedPoisson().fit(X, Y - 300)
-    with pytest.raises(ValueError, match="a class has no sample with a weight"):
+    with pytest.raises(ValueError, match="a class has no training sample"):
         dl.TunedSVC(cv=[([0, 1], [2, 3])]).fit(X[:4], [0, 0, 1, 1])
-    with pytest.raises(ValueError, match="penalty='group' goes with"):
+    with pytest.raises(ValueError, match="penalty='group' needs"):
         dl.TunedLogisticRegression(penalty="group", penalties="features", feature_groups=range(10)).fit(X, Y > 100)
 
 
@@ -376,7 +376,7 @@ def test_wide_data_and_grouped_classes():
     groups = [0, 0, 1, 1, 1, 1]
     model = dl.TunedLogisticRegression(penalty="group", penalties="groups", feature_groups=groups, shrinkage=0.01)
     # the first feature tells the classes apart without a fault, and the less it is held back, the better
-    with pytest.warns(ConvergenceWarning, match="1 of 2 .* at the weakest those of group 0"):
+    with pytest.warns(ConvergenceWarning, match="1 of 2 .* the weakest for group 0"):
         model.set_params(certify=False).fit(design, labels)
     assert np.abs(model.coef_[:, 2:]).max() < 1e-2 * np.abs(model.coef_).max()
     assert model.score(design, labels) > 0.9

@@ -44,7 +44,7 @@ def test_wide_and_sparse_is_dense(model, monkeypatch):
 def test_what_is_made_dense_is_told(monkeypatch):
     monkeypatch.setattr(_data, "_MUCH", 1000)
     few = scipy.sparse.csr_array(np.where(RANDOM.random(THIN.shape) < 0.02, THIN, 0.0))
-    with pytest.warns(EfficiencyWarning, match="made dense for this estimator"):
+    with pytest.warns(EfficiencyWarning, match="this estimator and criterion need a dense copy"):
         dl.TunedRidge(cv=3, bounds=(0.1, 1.0), max_iter=2)._task(few, Y, None, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error", EfficiencyWarning)

@@ -59,7 +59,7 @@ def test_targets_with_penalties_of_their_own_are_fits_of_their_own(criterion):
     for name in ("penalties_", "coef_", "intercept_", "loss_"):
         np.testing.assert_allclose(getattr(model, name), [getattr(one, name) for one in each], rtol=1e-6)
     assert len(model.path_) == len(model.hypergradient_.gradient) == 3
-    with pytest.raises(ValueError, match="a search for each target"):
+    with pytest.raises(ValueError, match="a search for each of several"):
         model.plot_path()
 
 
@@ -88,7 +88,7 @@ def test_penalties_at_an_end_are_named(monkeypatch):
     design = np.random.default_rng(0).normal(size=(80, 31))
     y = design[:, 0] + 0.5 * np.random.default_rng(1).normal(size=80)
     names = ["signal"] + 30 * ["noise"]
-    message = r"2 of 2 .* at the weakest those of group signal; at the strongest those of group noise\."
+    message = r"2 of 2 .* the weakest for group signal; the strongest for group noise\."
     with pytest.warns(ConvergenceWarning, match=message):
         model = dl.TunedRidge(penalties="groups", feature_groups=names, shrinkage=0.0).fit(design, y)
     assert model.penalties_[1] == pytest.approx(1e3 * model.penalties_[0])

@@ -15,7 +15,7 @@ from .checks.records import record
 from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
-from .door import Problem, as_solver, explain
+from .entry import Problem, as_solver, explain
 from .loop import Outcome, Round, begin, conclude, first_round, proceed, verified, verifier
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
@@ -103,7 +103,7 @@ def batch_solve(
     Raises
     ------
     ValueError
-        Where nothing is batched, or the batch's sizes differ.
+        If nothing is batched, or the batch's sizes differ.
     TypeError
         For another mode of differentiation, a complex unknown, or a solver that takes no steps.
 
@@ -235,8 +235,8 @@ def _work(operands: Any, solver: AnySolver, flags: tuple[bool, ...], width: int,
     kept = jax.eval_shape(finished, some, at)
     results = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), kept)
     idle = jnp.full(width, count, jnp.int32)
-    nobody = at._replace(now=at.now._replace(status=jnp.full_like(at.now.status, Status.CONVERGED)))
-    pool = _Pool(idle, nobody, jnp.zeros((), jnp.int32), results)
+    none_left = at._replace(now=at.now._replace(status=jnp.full_like(at.now.status, Status.CONVERGED)))
+    pool = _Pool(idle, none_left, jnp.zeros((), jnp.int32), results)
 
     def select(which: jax.Array, a: Any, b: Any) -> Any:
         return jax.tree.map(lambda u, v: jnp.where(which.reshape(-1, *[1] * (u.ndim - 1)), u, v), a, b)
@@ -244,7 +244,7 @@ def _work(operands: Any, solver: AnySolver, flags: tuple[bool, ...], width: int,
     def refill(pool: _Pool) -> _Pool:
         given = pick(jnp.minimum(pool.lane, count - 1))
         seen = select(pool.at.now.status != Status.RUNNING, looked(given, pool.at), pool.at)
-        # a result that is refused goes on
+        # a problem whose result is refused continues
         stopped = (seen.now.status != Status.RUNNING) | (pool.lane == count)
         ended = finished(given, seen)
         place = jnp.where(stopped, pool.lane, count)

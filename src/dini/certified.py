@@ -3,9 +3,9 @@
 A derivative of a solution is wrong where the solver stopped early, where the linear system is ill-conditioned or was
 not solved, where the point is not a solution of the problem's condition, and where the solution sits at a kink. The
 functions here return the derivative at a point together with a :class:`Certificate` of how far it can be off. They take
-a point from any solver, and judge a derivative from any mode.
+a point from any solver, and check a derivative from any mode.
 
-They cost one more evaluation of the condition and its linearization, and two more solves with the factor at hand.
+They cost one more evaluation of the condition and its linearization, and two more solves with the same factor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .differentiation import Differentiation, Implicit
 from .differentiation._certificate import first, forward, guarded, leading, reverse
 from .differentiation._linearization import Linearization, Parameters, linearize
 from .differentiation._verdict import Certificate, Verdict
-from .door import Problem, as_solver
+from .entry import Problem, as_solver
 from .functions import as_function
 from .linear import Auto, System
 from .problems import check_unknown
@@ -44,12 +44,12 @@ def _at(
     if not isinstance(differentiation, Implicit):
         raise TypeError(
             "differentiation must be Implicit(), whose condition and linear solver the certificate uses: given "
-            f"{differentiation!r}. To judge a derivative of another mode, pass it as `derivative`."
+            f"{differentiation!r}. To check a derivative of another mode, pass it as `derivative`."
         )
     if differentiation.approximate:
         raise ValueError(
-            f"A certificate needs the exact Hessian: given Implicit(hessian={differentiation.hessian!r}). To judge the "
-            "derivative of another one, pass it as `derivative`, or use value_and_grad."
+            f"A certificate needs the exact Hessian: given Implicit(hessian={differentiation.hessian!r}). To check a "
+            "derivative with an approximate one, pass it as `derivative`, or use value_and_grad."
         )
     x = check_unknown(x, "x")
     if trees.has_complex(x):
@@ -87,17 +87,17 @@ def jvp(
     problem
         The problem.
     x
-        A solution, from any solver: ``dini.solve(...).x``, or somebody else's.
+        A solution, from any solver: ``dini.solve(...).x``, or of another library.
     args
         The problem's arguments.
     tangents
         A tangent for each, with the structure of ``args``; those of arguments that are not floating-point are ignored.
     derivative
-        A derivative :math:`\dot x` from elsewhere (unrolling, say) to be judged instead of the implicit one.
+        A derivative :math:`\dot x` from elsewhere (unrolling, for example), to be checked instead of the implicit one.
     differentiation
         The condition and the linear solver.
     on_failure
-        What to do where the verdict is bad: ``"raise"``, ``"warn"``, ``"nan"`` or ``"ignore"`` (look at it yourself).
+        What to do where the verdict is bad: ``"raise"``, ``"warn"``, ``"nan"`` or ``"ignore"`` (check it yourself).
 
     Returns
     -------
@@ -107,7 +107,7 @@ def jvp(
     Raises
     ------
     DerivativeError
-        Where the verdict is bad (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
+        If the verdict is bad (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
 
     Examples
     --------
@@ -165,7 +165,7 @@ def vjp(
     argnums
         Which arguments. Default: all; those left out, and leaves that are not floating-point, get ``None``.
     derivative
-        Cotangents from elsewhere, to be judged instead of the implicit ones.
+        Cotangents from elsewhere, to be checked instead of the implicit ones.
 
     Examples
     --------
@@ -276,10 +276,10 @@ def value_and_grad(
     argnum
         Which argument.
     differentiation
-        Any mode. The gradient of one that is not :class:`dini.Implicit` is judged by the implicit one, as is that of
+        Any mode. The gradient of one that is not :class:`dini.Implicit` is checked by the implicit one, as is that of
         another ``hessian``.
     on_failure
-        As in :func:`jvp`. It is the certificate that judges, not the solver's status.
+        As in :func:`jvp`. The certificate decides, not the solver's status.
 
     Examples
     --------

@@ -25,7 +25,7 @@ class ConeSolution(Solution):
     the solve ended. Where there is no solution (seen with ``on_failure="ignore"``, or in a lane under ``vmap``) the
     certificate stands in its place: with the status ``PRIMAL_INFEASIBLE`` the multipliers are in the dual cone,
     :math:`A^\top y = 0` and :math:`b^\top y < 0`; with ``DUAL_INFEASIBLE`` the point is a ray along which the objective
-    falls without bound (:attr:`ray`), :math:`Px = 0`, :math:`-Ax \in K`, :math:`c^\top x < 0`.
+    decreases without bound (:attr:`ray`), :math:`Px = 0`, :math:`-Ax \in K`, :math:`c^\top x < 0`.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class ConeSolution(Solution):
 
     @property
     def ray(self) -> Any:
-        """The ray along which the objective falls without bound, NaN where none was found."""
+        """The ray along which the objective decreases without bound, NaN where none was found."""
         found = jnp.asarray(self.status == Status.DUAL_INFEASIBLE)
         return jnp.where(found[..., None], self.x, jnp.nan)
 
@@ -86,7 +86,7 @@ def cone_program(
     Raises
     ------
     SolveError
-        Where no point satisfies the constraints (``PRIMAL_INFEASIBLE``), the objective falls without bound
+        If no point satisfies the constraints (``PRIMAL_INFEASIBLE``), the objective decreases without bound
         (``DUAL_INFEASIBLE``), ``P`` is not positive semidefinite (``NOT_CONVEX``) or the solve failed.
     TypeError, ValueError
         For data that do not fit.

@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 class ProgramParts(NamedTuple):
-    """What belongs to the solution of a program beside ``x`` and its multipliers."""
+    """What a solution of a program has besides ``x`` and its multipliers."""
 
     slacks: Rows
     active: Rows
@@ -47,7 +47,7 @@ class ProgramSolution(Solution):
     with ``on_failure="ignore"``, or in a lane under ``vmap``) the certificate stands in its place: with the status
     ``PRIMAL_INFEASIBLE`` the multipliers are such that :math:`A^\top y + G^\top z + \mu = 0` and the right-hand sides
     weighted by them sum up to less than zero; with ``DUAL_INFEASIBLE`` the point is a ray along which the objective
-    falls without bound (:attr:`ray`).
+    decreases without bound (:attr:`ray`).
 
     Examples
     --------
@@ -81,7 +81,7 @@ class ProgramSolution(Solution):
 
     @property
     def ray(self) -> Any:
-        """The ray along which the objective falls without bound, NaN where none was found."""
+        """The ray along which the objective decreases without bound, NaN where none was found."""
         found = jnp.asarray(self.status == Status.DUAL_INFEASIBLE)
         return jnp.where(found[..., None], self.x, jnp.nan)
 
@@ -97,7 +97,7 @@ register_pytree_with_keys(ProgramSolution, flatten_with_keys, _unflatten, flatte
 
 
 def _parts(problem: QuadraticProgram, x: Tree) -> ProgramParts:
-    """Return what belongs to a solution beside its point."""
+    """Return what a solution has besides its point."""
     point = x.primal
     inequality = None if problem.G is None else problem.h - dot(problem.G, point)
     upper = None if problem.upper is None else problem.upper - point
@@ -158,7 +158,7 @@ def quadratic_program(
     Raises
     ------
     SolveError
-        Where no point satisfies the constraints (``PRIMAL_INFEASIBLE``), the objective falls without bound
+        If no point satisfies the constraints (``PRIMAL_INFEASIBLE``), the objective decreases without bound
         (``DUAL_INFEASIBLE``), ``Q`` is not positive semidefinite (``NOT_CONVEX``) or the solve failed.
     TypeError, ValueError
         For data that do not fit.

@@ -200,9 +200,9 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     Raises
     ------
     TypeError
-        Where something else than CVXPY's objects is given, or a parameter of the problem is missing.
+        If something else than CVXPY's objects is given, or a parameter of the problem is missing.
     ValueError
-        Where the problem is not convex by CVXPY's rules for parametrized programs, has integer or complex variables, or
+        If the problem is not convex by CVXPY's rules for parametrized programs, has integer or complex variables, or
         no constraints and a linear objective, a variable is not one of its, or a parameter is given twice.
 
     References
@@ -258,8 +258,8 @@ def _reduced(problem: Any, parameters: Sequence[Any], cp: Any) -> tuple[Any, Any
         return problem.get_problem_data(solver=cp.SCS)
     except cp.error.SolverError as error:
         raise ValueError(
-            f"from_cvxpy found no cone program, CVXPY says: {error} It makes none where there are no constraints and "
-            "the objective is linear, which has no minimum or is constant."
+            f"from_cvxpy's problem could not be made a cone program by CVXPY: {error} CVXPY makes none of a problem "
+            "without constraints whose objective is linear: it is constant or has no minimum."
         ) from None
     finally:
         for parameter in unset:
@@ -272,8 +272,8 @@ def _places(compiled: Any, parameters: Sequence[Any]) -> tuple[int, ...]:
     others = [compiled.id_to_param[key].name() for key in place_of if key not in {p.id for p in parameters}]
     if others:
         raise ValueError(
-            f"from_cvxpy's parameters must not have attributes that reduce their size (symmetric, diag, sparsity), and "
-            f"be real: given {', '.join(p.name() for p in parameters)}, of which CVXPY makes {', '.join(others)}."
+            f"from_cvxpy's parameters must be real, without attributes that reduce their size (symmetric, diag, "
+            f"sparsity): given {', '.join(p.name() for p in parameters)}, which CVXPY replaces by {', '.join(others)}."
         )
     places = list[int]()
     end = max((place + compiled.param_id_to_size[key] for key, place in place_of.items()), default=0)
@@ -353,10 +353,10 @@ def _check_belonging(problem: Any, parameters: Sequence[Any], variables: Sequenc
     """Raise where parameters and variables are not those of the problem, or variables not real numbers."""
     twice = {p.name() for p in parameters if sum(p.id == other.id for other in parameters) > 1}
     if twice:
-        raise ValueError(f"from_cvxpy's parameters must be different ones: {', '.join(sorted(twice))} is given twice.")
+        raise ValueError(f"from_cvxpy's parameters must be distinct: {', '.join(sorted(twice))} is given twice.")
     missing = [p.name() for p in problem.parameters() if p.id not in {given.id for given in parameters}]
     if missing:
-        raise TypeError(f"from_cvxpy's parameters must hold all of the problem's: {', '.join(missing)} missing.")
+        raise TypeError(f"from_cvxpy's parameters must be all of the problem's: {', '.join(missing)} missing.")
     for variable in variables:
         if variable.id not in {v.id for v in problem.variables()}:
             raise ValueError(f"from_cvxpy's variables must be the problem's: {variable.name()} is not.")

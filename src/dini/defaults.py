@@ -68,13 +68,13 @@ _LARGEST_PATTERN = 20_000
 #: the largest array in a program whose derivative is a narrow band has no more elements for each unknown
 _LARGEST_SPARSE = 130
 #: the gradient costs so much more than an update of the inverse Hessian that the Hessian itself is worth its price
-_DEAR = 16
+_EXPENSIVE = 16
 #: elements of the largest array of a Hessian that is computed as one batch
 _LARGEST_BATCH = 2**25
 #: least squares of up to so many unknowns take full steps first
 _TINY = 8
 _FULL_STEPS = 100
-#: where so many steps may be in vain, residuals are no larger arrays than this, and have no loops
+#: where so many steps may be wasted, residuals are no larger arrays than this, and have no loops
 _CHEAP = 256
 #: of programs with up to so many unknowns, and inequalities and bounds, the face is found by pivots: f4 of benchmarks/
 _PIVOTED = 64
@@ -187,10 +187,10 @@ def _minimizer(problem: Minimize, x: Tree, args: tuple[Tree, ...], plain: bool) 
         solver = _sparse(gradient, x, seen.cost) if seen.constant and not plain else None
         if solver is not None:
             return Choice(FirstThen(QuadraticStep(solver), _LBFGS.solver), _ONE_FACTORIZATION, solver)
-        dear = seen.constant or seen.cost.products >= _DEAR * size**2
+        expensive = seen.constant or seen.cost.products >= _EXPENSIVE * size**2
         # what a loop keeps for its way back is not seen
         small = size <= linear.DENSE_LIMIT and size * seen.cost.largest <= _LARGEST_BATCH and not seen.cost.loops
-        if dear and small and _batches(gradient, x):
+        if expensive and small and _batches(gradient, x):
             return _BFGS_FROM_HESSIAN
     return _BFGS if size <= _DENSE_INVERSE else _LBFGS
 
@@ -239,7 +239,7 @@ def _derivative(fun: Any, x: Tree) -> _Seen | None:
     """Return what the program of a function's derivative shows; nothing where it has none in forward mode."""
     try:
         jaxpr = jax.make_jaxpr(lambda u, w: jax.jvp(fun, (u,), (w,))[1])(x, x).jaxpr
-    except Exception:  # what is wrong with the function itself is said where it is called
+    except Exception:  # an error in the function itself is reported where it is called
         return None
     half = len(jaxpr.invars) // 2
     point = [i < half for i in range(2 * half)]

@@ -1,11 +1,11 @@
 """What is imported when it is first needed: most of dini itself, Lineax and jaxtyping.
 
 A package's ``__init__.py`` has its names three times: as imports, which type checkers and editors read, in ``__all__``,
-and in a table of the modules in which they stand, by which :func:`late` finds them (PEP 562). The table is made of the
+and in a table of the modules that define them, by which :func:`late` finds them (PEP 562). The table is made of the
 imports by ``tests/house/late.py``.
 
 Lineax and jaxtyping together take as long as half of JAX. Lineax solves by ``LSMR`` and where a user names one of its
-solvers; shapes in annotations are strings until somebody reads them. `jax.extend` is not among them: it brings Pallas,
+solvers; shapes in annotations are strings until they are read. `jax.extend` is not among them: it brings Pallas,
 which adds settings to those by which JAX knows a compiled program, and what was being traced would be compiled again at
 its second call.
 """
@@ -65,12 +65,12 @@ def late(
     package is an attribute whether or not something has imported it already. ``missing(package, name)`` is the error
     for any other name.
     """
-    home = {name: module for module, names in table.items() for name in names.split()}
+    module_of = {name: module for module, names in table.items() for name in names.split()}
     space = vars(sys.modules[package])
 
     def get(name: str) -> Any:
-        if name in home:
-            value = getattr(deferred(importlib.util.resolve_name(home[name], package)), name)
+        if name in module_of:
+            value = getattr(deferred(importlib.util.resolve_name(module_of[name], package)), name)
         elif not name.startswith("__") and importlib.util.find_spec(f"{package}.{name}") is not None:
             value = deferred(f"{package}.{name}")
         else:

@@ -72,12 +72,12 @@ def variational_inequality(
     Raises
     ------
     SolveError
-        Where no solution was found: there is none, or ``fun`` is not monotone and no step led to one.
+        If no solution was found: there is none, or ``fun`` is not monotone and no step led to one.
     TypeError
-        Where ``constraint`` is missing or no set, ``x0`` is not of floating-point arrays, ``fun`` does not return a
+        If ``constraint`` is missing or no set, ``x0`` is not of floating-point arrays, ``fun`` does not return a
         tree like ``x0``.
     ValueError
-        Where the set is not convex, or does not fit ``x0``.
+        If the set is not convex, or does not fit ``x0``.
 
     References
     ----------
@@ -163,7 +163,7 @@ def nash_equilibrium(
     Where each loss is convex in the player's own strategy, these are the solutions of the variational inequality with
     :math:`F(x) = (\nabla_{x_1} f_1(x), \dots, \nabla_{x_n} f_n(x))` on the product of the sets, which is what is
     solved: see :func:`dini.variational_inequality`. Where a loss is not convex in it, a solution is a point at which no
-    player gains to first order. Nothing is said of equilibria beside the one that is found, if there are several.
+    player gains to first order. If there are several equilibria, one of them is found.
 
     Parameters
     ----------
@@ -174,7 +174,8 @@ def nash_equilibrium(
     *args
         Passed to the losses after ``x``.
     constraints
-        A set of :mod:`dini.sets` for each player, in a tuple; ``None`` for a player who is free. Default: all are free.
+        A set of :mod:`dini.sets` for each player, in a tuple; ``None`` for a player without a set. Default: all are
+        free.
     solver, differentiation, on_failure, monitor, return_state, state, time_limit, steps
         As in :func:`dini.solve`.
 
@@ -186,9 +187,9 @@ def nash_equilibrium(
     Raises
     ------
     SolveError
-        Where no equilibrium was found.
+        If no equilibrium was found.
     TypeError
-        Where ``losses``, ``x0`` and ``constraints`` are not tuples or lists of one length, a loss is not a function or
+        If ``losses``, ``x0`` and ``constraints`` are not tuples or lists of one length, a loss is not a function or
         does not return one real number, a set is none.
 
     References

@@ -1,7 +1,7 @@
 """What libraries on top of dini use besides its classes, as :mod:`jax.extend` is for JAX.
 
 Classes of problems, sets, penalties, conditions, modes and solvers are derived from those of their modules; here is
-what such a class, and a road of one's own through :func:`dini.solve`, is made with.
+what such a class, and a verb of one's own around :func:`dini.solve`, is made with.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from . import trees
 from .checks.records import record
 from .defaults import Default
-from .door import on_reals
+from .entry import on_reals
 from .functions import as_function, close, function_name
 from .functions.traces import untraced
 from .loop import allowed

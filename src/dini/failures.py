@@ -80,8 +80,8 @@ def stopped(outcome: Outcome, monitor: Any, problem: AnyProblem, on_failure: OnF
 
     def report(_: Any) -> DerivativeError:
         return DerivativeError(
-            f"The derivative of the solution of {name} was asked for, but a callback stopped the solve, so that its "
-            "point need not be a solution. Let it run to its stopping test, differentiate the steps with "
+            f"The derivative of the solution of {name} was requested, but a callback stopped the solve: its point "
+            "may not be a solution. Let the solve run to its stopping test, differentiate the steps with "
             'Unrolled(steps=...), or, if a derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.STOPPED,
         )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .checks.records import record
 from .differentiation import Differentiation, Implicit
-from .door import Problem
+from .entry import Problem
 from .explanations import explained
 from .loop import Outcome
 from .problems import (

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation._value import objective_at
-from .door import Problem, as_solver, explain, on_reals
+from .entry import Problem, as_solver, explain, on_reals
 from .loop import threshold
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
@@ -58,7 +58,7 @@ def _value(problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Any:
 def _require_concrete(*values: Any) -> None:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values)):
         raise TypeError(
-            "run_iterator is a loop of Python's that looks at the error of each step: call it outside of jit, vmap and "
+            "run_iterator is a Python loop that reads the error of each step: call it outside of jit, vmap and "
             "grad. For a derivative, attach dini.custom_root and the condition on all data to the solution."
         )
 
@@ -100,8 +100,8 @@ def run_iterator(
     on_failure
         What to do where a step fails: ``"raise"``; or ``"ignore"``, and look at ``solution.status``.
     state
-        The ``state`` of an earlier run of the same problem and solver: the run goes on from there, with ``init`` its
-        last point. States are pytrees of arrays, to be saved as such; ``solver.max_steps`` counts from anew.
+        The ``state`` of an earlier run of the same problem and solver: the run continues from there, with ``init`` its
+        last point. States are pytrees of arrays, to be saved as such; ``solver.max_steps`` counts from there.
 
     Returns
     -------
@@ -113,11 +113,11 @@ def run_iterator(
     Raises
     ------
     SolveError
-        Where a step makes the objective or the point not finite, or the solver says that it failed.
+        If a step makes the objective or the point not finite, or the solver says that it failed.
     ValueError
-        Where the iterator is empty.
+        If the iterator is empty.
     TypeError
-        Where the problem, the solver, the start, a batch or the state is not what is needed here, or is traced.
+        If the problem, the solver, the start, a batch or the state is not what is needed here, or is traced.
 
     Examples
     --------

@@ -112,8 +112,8 @@ def keep_programs(folder: str | os.PathLike[str] | None = None, *, max_bytes: in
     Parameters
     ----------
     folder
-        Where to; it is made if it is not there, for this user alone: who can write to it decides what runs here. By
-        default ``dini/programs`` among the user's caches: in ``$XDG_CACHE_HOME`` or ``~/.cache``, in
+        Where to; it is made if it is not there, for this user alone: anyone who can write to it decides what runs here.
+        By default ``dini/programs`` among the user's caches: in ``$XDG_CACHE_HOME`` or ``~/.cache``, in
         ``~/Library/Caches`` on macOS, in ``%LOCALAPPDATA%`` on Windows.
     max_bytes
         Programs that have not been used for longest are removed at this call, until the others are no larger together.

@@ -18,8 +18,8 @@ from .trees import Tree
 from .verification import _equations, _residuals
 from .verification._minimum import Finding, examiner
 
-#: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, an
-#: estimate: what is further above is no solution
+#: a solver for which only rounding errors are left may be so many times above its tolerance and the estimated rounding
+#: error level: a point further above is not a solution
 ROUNDED = 1e3
 #: steps before a run that has not ended is looked at; the next time it is after twice as many
 CHECK = 50
@@ -73,14 +73,14 @@ def threshold(solver: Tolerant, x: Tree, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
     ``scales`` is what the state knows of the problem's units (see ``solvers/judge/_units.py``): the scale that
-    ``rtol`` multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it
+    ``rtol`` multiplies and the rounding error level, below which an error cannot be reduced. Without it
     the error is taken for a relative one.
     """
     rtol, atol = tolerances(solver, x)
     if scales is None:
         return jnp.asarray(rtol) + atol
-    scale, floor = scales[0], scales[1]
-    return jnp.where(jnp.asarray(rtol) > 0, jnp.maximum(rtol * scale + atol, floor), atol)
+    scale, rounding = scales[0], scales[1]
+    return jnp.where(jnp.asarray(rtol) > 0, jnp.maximum(rtol * scale + atol, rounding), atol)
 
 
 def met(solver: Tolerant, x: Tree, error: Any, scales: Any = None) -> Any:
@@ -109,8 +109,8 @@ def _status(
     if own is not None:
         # a solver sees when nothing is left but rounding: an end, and a solution if there is a test that is nearly met
         scales = getattr(state, "scales", None)
-        floor = 0 if scales is None else scales[1]
-        near = asked(solver, x) & (state.error <= ROUNDED * jnp.maximum(tol, floor))
+        rounding = 0 if scales is None else scales[1]
+        near = asked(solver, x) & (state.error <= ROUNDED * jnp.maximum(tol, rounding))
         own = jnp.where((own == Status.CONVERGED) & ~near, Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
     # infinity stands for an error that is not known yet, until one has been; beside an infinite scale it is one
@@ -250,13 +250,13 @@ def skipped(now: Round, skip: Any) -> Round:
 def verified(
     problem: AnyProblem, solver: AnySolver, examine: Callable[..., Finding] | None, now: Round, args: tuple[Tree, ...]
 ) -> Round:
-    """Return what is left of an outcome after its verification: its status, or what the solver goes on with.
+    """Return what is left of an outcome after its verification: its status, or what the solver continues with.
 
-    A result is refused where a lower point is shown, or an element that is wrong beside its own size. Where a Newton
-    step shows the lower point, a solver in scaled variables has underestimated its error, and goes on to as much
-    smaller a tolerance, :data:`MOST` times at most; elsewhere it begins again from the point that was found. The
+    A result is refused where a lower point is shown, or an element that is wrong relative to its own size. Where a
+    Newton step shows the lower point, a solver in scaled variables has underestimated its error, and continues to as
+    much smaller a tolerance, :data:`MOST` times at most; elsewhere it begins again from the point that was found. The
     :data:`REFUSALS`-th time, and where no step is left, the outcome is ``NO_MINIMUM``, of equations ``STALLED``. A run
-    that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the objective falls
+    that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the objective decreases
     without bound, it has ``DIVERGED``.
     """
     if examine is None:
@@ -305,8 +305,9 @@ def _believed(problem: Any, solver: AnySolver, end: Outcome, args: tuple[Tree, .
     """Return the outcome with the status of a failure where the point itself shows that the test meant nothing.
 
     A gradient can vanish where an element of the point is infinite. A fixed point's residual is the difference of two
-    points: where these are so large that their rounding hides a thousand times the tolerance, it vanishes for any map.
-    And an objective that is NaN may have a gradient: solvers that only ever look at that are told here.
+    points: where these are so large that their rounding errors exceed a thousand times the tolerance, it vanishes for
+    any map.
+    And an objective that is NaN may have a gradient: solvers that use only the gradient are corrected here.
     """
     finite = trees.all_finite(end.x)
     if solver.gradient_only:
@@ -318,10 +319,10 @@ def _believed(problem: Any, solver: AnySolver, end: Outcome, args: tuple[Tree, .
         # without a scale, a residual of zero is one of a map that moves the point by less than its rounding, which
         # zero does not have
         lost = asked(solver, end.x) & (end.error <= 0) & (size > 0)
-        hidden = jnp.where(tol > 0, eps * size > 1e3 * tol, lost)
-        if hasattr(end.state, "sizes"):  # where each element counts beside its own size, the norm of all says nothing
-            hidden &= trees.max_abs(end.state.sizes) == 0
-        status = jnp.where(hidden, Status.DIVERGED, status)
+        rounded = jnp.where(tol > 0, eps * size > 1e3 * tol, lost)
+        if hasattr(end.state, "sizes"):  # errors relative to each element's own size say nothing of the norm
+            rounded &= trees.max_abs(end.state.sizes) == 0
+        status = jnp.where(rounded, Status.DIVERGED, status)
     status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
     status = status.astype(jnp.int32)
     return end._replace(status=status, tol=allowed(solver, end.x, end.state) if end.tol is None else end.tol)
@@ -440,8 +441,8 @@ def iterate_differentiably(
 
     def ended(end: Outcome) -> Outcome:
         end = end if steps is None else _asked_for(end)
-        told = _believed(problem, solver, end._replace(x=jax.lax.stop_gradient(end.x)), jax.lax.stop_gradient(args))
-        return end._replace(status=told.status, tol=told.tol)
+        checked = _believed(problem, solver, end._replace(x=jax.lax.stop_gradient(end.x)), jax.lax.stop_gradient(args))
+        return end._replace(status=checked.status, tol=checked.tol)
 
     def repeat(one: Callable[[Outcome], Outcome], now: Outcome, times: int) -> Outcome:
         return jax.lax.scan(running(one), now, None, length=times)[0]

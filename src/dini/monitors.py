@@ -91,7 +91,7 @@ class Callback(Monitor):
         return True
 
     def start(self, state: Any) -> Any:
-        """Return that nobody has said stop."""
+        """Return that no stop was requested."""
         del state
         return jnp.zeros((), bool)
 
@@ -202,5 +202,5 @@ def check_monitor(monitor: Any) -> None:
     from .explanations import parts
 
     of_the_class = isinstance(monitor, type) and issubclass(monitor, Monitor)
-    told = parts.no_monitor(monitor, function_name(monitor), of_the_class=of_the_class)
-    raise TypeError(f"monitor must be a Callback, ProgressBar, Record or Monitors: {told}")
+    what = parts.no_monitor(monitor, function_name(monitor), of_the_class=of_the_class)
+    raise TypeError(f"monitor must be a Callback, ProgressBar, Record or Monitors: {what}")

@@ -95,11 +95,11 @@ class _LeastShift(ActiveSet):
 def nearest(problem: QuadraticProgram, differentiation: Differentiation, on_failure: OnFailure) -> Nearest:
     """Return the nearest feasible program."""
     if problem.A is None and problem.G is None:
-        raise TypeError("nearest_feasible=True moves b and h: given neither A nor G. Bounds are not moved.")
+        raise TypeError("nearest_feasible=True moves b and h: given neither A nor G. It does not move bounds.")
     if type(differentiation) is not Implicit or differentiation.condition is not None:
         raise ValueError(
-            "nearest_feasible=True has a condition of its own and needs differentiation=Implicit() without one: given "
-            f"{differentiation!r}."
+            "nearest_feasible=True sets the condition of the derivative and needs differentiation=Implicit() without "
+            f"one: given {differentiation!r}."
         )
     problem = problem.dense
     n, dtype = problem.c.size, problem.c.dtype

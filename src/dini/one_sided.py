@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from . import trees
 from .conditions import ProximalGradient
-from .door import Problem
+from .entry import Problem
 from .problems import FixedPoint, NonlinearProgram, check_unknown
 from .protocols import AnyProblem, Composed
 from .solvers import Newton
@@ -43,7 +43,7 @@ def one_sided_jvp(
 
     The gradient step inside ``T`` is differentiated as it is. The one-sided derivative of the proximal operator at its
     argument ``v`` is its derivative at :math:`v + s \dot v` along :math:`\dot v`, on the side of the kink to which the
-    argument moves, with ``s`` small beside what is known of ``v`` (exact for piecewise linear operators: bounds,
+    argument moves, with ``s`` small compared with what is known of ``v`` (exact for piecewise linear operators: bounds,
     simplices, the 1-norm). The equation is piecewise linear and is solved by Newton's method. Where the solution is
     differentiable, this is the ordinary derivative.
 
@@ -68,9 +68,9 @@ def one_sided_jvp(
     Raises
     ------
     SolveError
-        Where Newton's method does not converge, as where the derivative is not unique.
+        If Newton's method does not converge, as where the derivative is not unique.
     TypeError
-        Where the problem is not a minimization.
+        If the problem is not a minimization.
 
     References
     ----------

@@ -80,10 +80,10 @@ class Perturbed:
     Raises
     ------
     ValueError
-        Where ``sigma`` is not positive, ``samples`` are too few or odd, ``noise`` is unknown, or one of the caller's is
+        If ``sigma`` is not positive, ``samples`` are too few or odd, ``noise`` is unknown, or one of the caller's is
         asked for antithetic pairs.
     TypeError
-        Where ``theta`` is not floating-point, or a maximizer's output does not have the shapes of ``theta``.
+        If ``theta`` is not floating-point, or a maximizer's output does not have the shapes of ``theta``.
 
     References
     ----------
@@ -120,7 +120,7 @@ class Perturbed:
             require_choice("Perturbed's noise", self.noise, ("gumbel", "gaussian"))
         elif self.antithetic:
             raise ValueError(
-                "Perturbed knows antithetic pairs of its own noise alone: pass antithetic=False with a noise of yours."
+                "Perturbed forms antithetic pairs only of its own noise: pass antithetic=False with your own noise."
             )
 
     def __call__(self, key: Any, theta: Tree) -> Any:

@@ -1,9 +1,9 @@
-"""What the parts of the house ask of one another, as types: of problems, conditions, solvers and their states.
+"""Protocols of problems, conditions, solvers and their states: what the parts of dini need from one another.
 
-They stand on the ground, so that every floor can say in a signature what it is given, also of what floors above it
-define. Nothing is derived from them: a class fits by what it has, be it one of dini's, one of a user's or something
-around one of these. Whoever needs one kind of problems alone, above the floor of problems, names its class. What a
-solver is called with is the kind that it solves, so that its own methods may ask for more than its base does.
+This is the lowest layer, so that each layer can annotate what it is given, also where a higher layer defines it.
+Nothing is derived from these types: a class matches by its members, be it one of dini's, one of a user's or a wrapper
+of either. Code above the layer of problems that needs one kind of problem names its class. A solver is called with the
+kind that it solves, so its own methods may require more than its base does.
 """
 
 from __future__ import annotations
@@ -205,9 +205,10 @@ class Tolerant(Protocol):
 
 
 class AnySolver(Tolerant, Protocol):
-    """What the rest of the house asks of a solver, as :class:`dini.Solver`, the contract, describes it.
+    """What dini needs from a solver, as the contract :class:`dini.Solver` describes it.
 
-    A solver that goes on from a state, or takes so many steps, is one around another (``solvers/shared/_resumed.py``).
+    A solver that continues from a state, or takes so many steps, is one around another
+    (``solvers/shared/_resumed.py``).
     """
 
     solves: ClassVar[tuple[type, ...]]

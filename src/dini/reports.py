@@ -41,13 +41,13 @@ _lock = threading.Lock()
 
 
 def keep(failure: Exception) -> None:
-    """Keep a failure until somebody looks."""
+    """Keep a failure until it is read."""
     with _lock:
         _kept.append(failure)
 
 
 def forget() -> None:
-    """Drop failures of programs that nobody has looked at."""
+    """Drop failures of programs that were not read."""
     with _lock:
         _kept.clear()
 
@@ -63,16 +63,16 @@ def _compiled_program() -> Generator[None]:
     yield
 
 
-_nobody: Any = _compiled_program()
+_uncalled: Any = _compiled_program()
 
 
 def first_of_all(failure: Exception) -> Exception:
     """Return an exception to be raised in a callback, whose message comes first in the text of JAX's.
 
     That text names all callers of the traceback's last frame before the message. Those of a callback are JAX's own and
-    tell nothing of the cause, so the traceback is made to end in a frame that nobody has called.
+    are not informative, so the traceback is made to end in a frame without callers.
     """
-    frame = _nobody.gi_frame
+    frame = _uncalled.gi_frame
     with _lock:
         _raised.append(failure)
     return failure.with_traceback(TracebackType(None, frame, max(frame.f_lasti, 0), frame.f_lineno))

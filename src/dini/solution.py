@@ -23,7 +23,7 @@ from .trees import Tree
 _NAMES = ("x", "figures", "aux", "state", "history", "multipliers")
 #: status, steps, error, tolerance, value, what was chosen
 _FIGURES = 6
-#: what stands in the place of a choice where the solver takes no steps, and its point was held against the condition
+#: what stands in place of a choice where the solver takes no steps, and its point was held against the condition
 JUDGED = "a point from elsewhere"
 #: what a verb may choose, in the order of the numbers that stand for it; zero where the caller gave a solver
 CHOICES = (
@@ -236,7 +236,7 @@ def _message(figures: np.ndarray) -> str:
     lanes = figures.reshape(-1, figures.shape[-1])
     end = Status(int(np.max(lanes[:, 0], initial=0)))
     if end == Status.CONVERGED and np.isinf(lanes[:, 3]).any():
-        return "The steps that were asked for were taken."
+        return "All requested steps were taken."
     if end == Status.CONVERGED and _choice(figures) == JUDGED:
         return (
             "The point satisfies the problem's condition to `rtol`, which for points from outside of dini is by "

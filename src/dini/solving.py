@@ -1,4 +1,4 @@
-"""The one road from a problem to its solution and its derivative."""
+"""The one path from a problem to its solution and its derivative."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import trees, xla
 from .defaults import Default, settled
 from .differentiation import Differentiation, Implicit
 from .differentiation._value import objective_at
-from .door import Problem, as_solver, check_continuation, check_settings, check_steps, explain_call, on_reals
+from .entry import Problem, as_solver, check_continuation, check_settings, check_steps, explain_call, on_reals
 from .explanations import explained
 from .failures import dealt_with, has_failed, stopped
 from .functions import recognised
@@ -162,7 +162,7 @@ def solve(
     Parameters are the arrays in ``args``, in the problem (a radius, a penalty's strength, the weights of a callable
     module) and those that the problem's functions close over. The starting point has no influence on a solution
     and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems, solvers and
-    shapes; functions that are made anew at each call are equal if JAX traces the same program of them, over whatever
+    shapes; functions that are created at each call are equal if JAX traces the same program of them, over whatever
     arrays. A function object that comes again is taken to be pure, as by ``jax.jit``, but for values in its closure,
     its defaults and the globals that it names.
 
@@ -189,9 +189,9 @@ def solve(
     return_state
         Whether to return the solver's last state as ``solution.state``.
     state
-        The ``state`` of an earlier solution of the same problem by the same solver: the solve goes on from there, with
-        ``init`` its last point. States are pytrees of arrays, to be saved as such. A solver whose steps may make the
-        point worse (an accelerated one, say) returned the best point instead, and goes on from there.
+        The ``state`` of an earlier solution of the same problem by the same solver: the solve continues from there,
+        with ``init`` its last point. States are pytrees of arrays, to be saved as such. A solver whose steps may make
+        the point worse (an accelerated one, say) returned the best point instead, and continues from there.
     time_limit
         Seconds after which to stop, with the status ``TIME_LIMIT``; compilation counts. The clock is read between
         groups of steps, on the host: not under ``jit``, ``vmap`` or ``grad``, and without a monitor.
@@ -209,9 +209,9 @@ def solve(
     Raises
     ------
     SolveError
-        Where the solve failed (under ``jit``, JAX wraps it in its own exception).
+        If the solve failed (under ``jit``, JAX wraps it in its own exception).
     DerivativeError
-        Where the linear system of the derivative could not be solved.
+        If the linear system of the derivative could not be solved.
     TypeError, ValueError
         For input that does not fit: the message names the argument, what was given and what is needed.
 
@@ -270,7 +270,7 @@ def _solve_in_time(
     """Solve in groups of steps, between which the clock is read."""
     chosen = ""
     real, x = on_reals(problem, _check_unknown(init))
-    if isinstance(solver, Default):  # who takes groups of steps must know of what
+    if isinstance(solver, Default):  # groups of steps need the chosen solver
         solver, differentiation, chosen = settled(solver, differentiation, real, x, args, plain=True)
     begin = lambda: solver.init(real, x, *args) if state is None else state
 

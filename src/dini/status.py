@@ -91,7 +91,7 @@ def _factor(
         error = report(*[np.asarray(value) for value in values])
         if policy == "raise":
             raise reports.first_of_all(error)
-        if policy == KEEP:  # whoever never comes past has a value that is no number
+        if policy == KEEP:  # a program that never reads it has the value NaN
             reports.keep(error)
             return np.full((), np.nan, np.float32)
         warnings.warn(str(error), SolveWarning, stacklevel=2)
@@ -146,7 +146,7 @@ def guard(
     *,
     mark: bool = True,
 ) -> Any:
-    """Return ``value``, made harmless where ``failed`` holds, as the policy says.
+    """Return ``value``; where ``failed`` holds, apply the policy.
 
     ``raise``: an exception outside ``vmap``, NaN in the failed lanes inside (unless ``mark`` is false). ``warn``: a
     warning outside ``vmap``, the value as it is. ``nan``: NaN in the failed lanes. ``ignore``: the value as it is.
@@ -165,6 +165,6 @@ def guard(
     if on_failure == "nan":
         factor = jnp.where(jax.lax.stop_gradient(failed), jnp.nan, 1.0)
     else:
-        told = _known_factor if isinstance(report, Report) else _factor
-        factor = told(failed, report, on_failure, mark and on_failure != "warn", figures)
+        factor_of = _known_factor if isinstance(report, Report) else _factor
+        factor = factor_of(failed, report, on_failure, mark and on_failure != "warn", figures)
     return jax.tree.map(lambda x: x * factor.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, value)

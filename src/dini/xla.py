@@ -11,9 +11,9 @@ Four facts on a CPU stand behind it (each was found with `perf` and in the optim
 * A program that cannot call back is handed to another thread, which costs a small solve half of its time: see
   :func:`in_this_thread`.
 
-`benchmarks/xla.py` shows what each place buys; one that buys less than a tenth anywhere does not stay. The environment
-variable `DINI_PLAIN` turns places off by their names, separated by commas, or all of them (`DINI_PLAIN=all`): what is
-wrong there as well is not XLA's or this module's fault.
+`benchmarks/xla.py` shows the gain of each place; one that gains less than a tenth everywhere is removed. The
+environment variable `DINI_PLAIN` turns places off by their names, separated by commas, or all of them
+(`DINI_PLAIN=all`): what is wrong there as well is not XLA's or this module's fault.
 """
 
 from __future__ import annotations

@@ -181,5 +181,5 @@ def test_what_is_refused():
         dini.minimize(lambda x: x**2, 1.0, solver=QPSolvers("osqp"))
     with pytest.raises(ValueError, match="MPAX's method must be one of"):
         MPAX("pdhg")
-    with pytest.raises(TypeError, match="MPAX takes programs with equalities or inequalities"):
+    with pytest.raises(TypeError, match="MPAX needs a program with equalities or inequalities"):
         dini.quadratic_program(c=jnp.ones(2), lower=0.0, solver=MPAX())

@@ -126,7 +126,7 @@ SMOOTH, BOUNDED = bilevel.Bilevel(outer, inner), bilevel.Bilevel(outer, PARTS["b
         (lambda: bilevel.SOBA(outer, **SOBA), TypeError, "problem must be a dini.bilevel.Bilevel"),
         (lambda: bilevel.SOBA(SMOOTH, inner_step=-1.0, outer_step=1.0), ValueError, "inner_step must be positive"),
         (lambda: bilevel.SOBA(SMOOTH, inner_step=1.0, outer_step="a"), TypeError, "outer_step must be a number"),
-        (lambda: bilevel.SOBA(BOUNDED, **SOBA, adjoint_step=0.2), ValueError, "leave adjoint_step out"),
+        (lambda: bilevel.SOBA(BOUNDED, **SOBA, adjoint_step=0.2), ValueError, "adjoint_step must be left out"),
         (lambda: bilevel.SubBiO(BOUNDED, **SOBA), ValueError, "Plane solves the adjoint system of a smooth"),
         (
             lambda: bilevel.Stochastic(SMOOTH, **SOBA, adjoint=bilevel.Plane(), **ODD),
@@ -152,7 +152,7 @@ def test_doors(call, error, words):
 def test_numbered_batches_are_asked_for():
     f, g = (lambda x, t, b: outer(x, t) + 0 * jnp.sum(b)), (lambda x, t, b: inner(x, t) + 0 * jnp.sum(b))
     method = bilevel.SABA(bilevel.Bilevel(f, g), **SOBA)
-    with pytest.raises(TypeError, match="SAGA remembers each batch"):
+    with pytest.raises(TypeError, match="SAGA stores a value for each batch"):
         method.init(np.zeros(3), np.zeros(4), np.ones(2), np.ones(2))
 
 
@@ -161,7 +161,7 @@ def test_other_batches_than_those_of_the_table_are_refused():
     method = bilevel.SABA(bilevel.Bilevel(f, g), **SOBA)
     six, three = bilevel.Batches(np.arange(6.0), 1), bilevel.Batches(np.arange(6.0), 2)
     state = method.init(np.zeros(3), np.zeros(4), three[0], six[0])
-    with pytest.raises(ValueError, match=r"SAGA remembers the batches that init was given, 6 of them.* one of 3"):
+    with pytest.raises(ValueError, match=r"SAGA stores a value for each of the 6 batches.* one of 3"):
         method.step(state, three[0], three[0])
     with pytest.raises(ValueError, match=r"3 of them.* one of 6"):
         method.run(state, 2, six, six, jax.random.key(0))
@@ -203,7 +203,7 @@ def test_any_size_of_batches_is_unbiased():
     np.testing.assert_allclose(means, [np.mean(data[:4]), np.mean(data[4:8]), np.mean(data[8:])])
     np.testing.assert_allclose(np.dot(means, [4 / 11, 4 / 11, 3 / 11]), np.mean(data))
     np.testing.assert_allclose(jax.jit(lambda i: mean(batches[i]))(2), means[2])
-    with pytest.raises(TypeError, match="of two sizes"):
+    with pytest.raises(TypeError, match="have two sizes"):
         jax.jit(lambda i: batches[i].data["a"])(1)
 
 
@@ -247,7 +247,7 @@ def test_methods_that_solve_take_batches():
     method = bilevel.HOAG(target, fit, outer_step=0.1)
     state = method.init(np.zeros(1), np.zeros(1), halves[0], halves[0])
     assert np.isfinite(method.run(state, 3, halves, halves, jax.random.key(0)).theta)
-    with pytest.raises(TypeError, match="of two sizes"):
+    with pytest.raises(TypeError, match="have two sizes"):
         method.run(state, 3, uneven, uneven, jax.random.key(0))
 
 

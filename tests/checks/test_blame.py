@@ -46,7 +46,7 @@ def test_a_derivative_fails_as_the_projection_does():
     barred = jnp.array([[0.0, -jnp.inf], [1.0, -jnp.inf]])
     for project, x in ((sets.Birkhoff().project, far), (sets.Birkhoff().project_kl, barred)):
         for run in (project, jax.grad(lambda x, project=project: project(x)[0, 0]), jax.jacobian(project)):
-            with pytest.raises(SolveError, match="projection onto Birkhoff was not found: a marginal is missed"):
+            with pytest.raises(SolveError, match="projection onto Birkhoff failed: a marginal has the error"):
                 run(x)
 
 

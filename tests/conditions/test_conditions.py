@@ -480,7 +480,7 @@ def test_mirror_descent_on_sets_with_an_entropy_projection():
     # a start outside comes in, NaN stays NaN
     step = dini.conditions.KL().step(jnp.array([-0.5, 1.0, jnp.nan]), jnp.zeros(3), 0.1, sets.Box(0.1, 2.0))
     np.testing.assert_array_equal(step, [0.1, 1.0, np.nan])
-    with pytest.raises(TypeError, match=r"sets that have an entropy projection.*given L2Ball"):
+    with pytest.raises(TypeError, match=r"set that has an entropy projection.*given L2Ball"):
         dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), constraint=sets.L2Ball(), solver=dini.MirrorDescent())
 
 

@@ -61,7 +61,7 @@ def test_trap_1_lasso_by_a_foreign_solver():
     "solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name
 )
 def test_trap_1_a_solver_that_would_ignore_the_constraint_is_refused(solver):
-    with pytest.raises(TypeError, match=f"{solver.name} cannot keep the constraint Simplex"):
+    with pytest.raises(TypeError, match=f"{solver.name} cannot handle the constraint Simplex"):
         dini.solve(SIMPLEX, solver, jnp.full(3, 1 / 3), POINT)
 
 

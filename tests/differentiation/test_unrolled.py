@@ -68,7 +68,7 @@ def test_a_method_that_contracts_everywhere_is_right():
 
 
 def test_the_error_names_the_remedy():
-    with pytest.raises(Exception, match=r"has not converged, though the point has.*Use Implicit\(\)"):
+    with pytest.raises(Exception, match=r"has not converged, although the point has.*Use Implicit\(\)"):
         jax.block_until_ready(jax.grad(partial(total, solver=dini.BFGS(), mode=UNROLLED, on_failure="raise"))(UNSEEN))
 
 

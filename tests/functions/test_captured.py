@@ -467,7 +467,7 @@ def test_a_loop_by_hand_has_the_same_door(solver):
     solver = dini.OptaxSolver(optax.sgd(0.1)) if solver is dini.OptaxSolver else solver
     kept = dini.Minimize(squares, constraint=sets.Simplex())
     if not solver.composite:
-        with pytest.raises(TypeError, match="cannot keep the constraint Simplex"):
+        with pytest.raises(TypeError, match="cannot handle the constraint Simplex"):
             solver.init(kept, jnp.ones(2))
     with pytest.raises(TypeError, match=r"real unknowns: given complex128\[2\]"):
         solver.init(dini.Minimize(lambda z: jnp.sum(jnp.abs(z) ** 2)), jnp.ones(2, complex))

@@ -1,8 +1,8 @@
-"""The floors of the house, each of which imports only floors under it.
+"""The layers of dini, each of which imports only layers below it.
 
     python tests/house/floors.py
 
-writes the table of `docs/design.md` anew; `test_structure.py` holds the code and the page to this list.
+writes the table of `docs/design.md`; `test_structure.py` compares the code and the page with this list.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 PAGE = Path(__file__).parents[2] / "docs" / "design.md"
 BEGIN, END = "| layer | holds |", "\n\nThe zoo is a second distribution"
 
-#: the floors from the ground up, and what each holds
+#: the layers from the lowest up, and what each holds
 FLOORS = [
     (
         ("deferred", "trees", "xla"),
@@ -39,7 +39,7 @@ FLOORS = [
     (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),
     (("defaults",), "default solvers"),
-    (("door", "failures", "timed"), "checks of a solve's arguments; handling of failures; solves with a time limit"),
+    (("entry", "failures", "timed"), "checks of a solve's arguments; handling of failures; solves with a time limit"),
     (("solving",), "`solve`"),
     (("batches", "iterators"), "`solve` for batches of problems and for streams of data"),
     (

@@ -324,7 +324,7 @@ def test_a_sharded_matrix_is_multiplied():
 @pytest.mark.parametrize("solver", [None, linear.GMRES()], ids=str)
 def test_a_map_that_is_not_linear_is_told(solver):
     A, b = jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([1.0, 2.0])
-    with pytest.raises(Exception, match=r"not linear: matvec of zero|was not solved"):
+    with pytest.raises(Exception, match=r"not linear: matvec\(0\)|was not solved"):
         jax.block_until_ready(linear.solve(lambda w: A @ w + 1.0, b, solver=solver))
     assert jnp.all(jnp.isnan(linear.solve(lambda w: A @ w + 1.0, b, solver=solver, on_failure="nan")))
     for bent in (lambda w: w * jnp.abs(w), jnp.sin):
@@ -347,7 +347,7 @@ def test_a_map_that_is_linear_up_to_rounding_is_solved():
     A, b = jnp.array([[2.0, 1.0], [1.0, 3.0]], jnp.float32), jnp.array([1.0, 2.0], jnp.float32)
     got = linear.solve(lambda w: A @ w + jnp.float32(1e-6), b)
     np.testing.assert_allclose(got, [0.2, 0.6], atol=1e-5)
-    with pytest.raises(Exception, match="not linear: matvec of zero"):
+    with pytest.raises(Exception, match=r"not linear: matvec\(0\)"):
         jax.block_until_ready(linear.solve(lambda w: A @ w + jnp.float32(1e-2), b))
 
 

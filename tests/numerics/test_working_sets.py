@@ -338,7 +338,7 @@ def test_damping_makes_a_curved_valley_descend(solver):
 def test_what_does_not_fit_is_refused():
     x, distance = jnp.zeros(3), lambda x: jnp.sum(x**2)
     for part in ({"constraint": dini.sets.Simplex()}, {"penalty": dini.penalties.GroupLasso(1.0)}):
-        with pytest.raises(ValueError, match="each element on its own"):
+        with pytest.raises(ValueError, match="acts on each element alone"):
             dini.solve(dini.Minimize(distance, **part), dini.ProximalNewton(), x)
     with pytest.raises(ValueError, match="needs a convex penalty: MCP"):
         dini.solve(dini.Minimize(distance, penalty=dini.penalties.MCP(1.0, 3.0)), dini.ProximalNewton(), x)

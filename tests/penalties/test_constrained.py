@@ -161,7 +161,7 @@ def test_products():
 
 
 def test_an_empty_intersection_is_told():
-    with pytest.raises(dini.SolveError, match="infinite on all of the constraint set"):
+    with pytest.raises(dini.SolveError, match="infinite at every point of the constraint set"):
         penalties.Constrained(penalties.Entropy(), sets.Box(-2.0, -1.0)).prox(jnp.ones(2), 1.0)
     with pytest.raises(dini.SolveError) as caught:
         dini.minimize(jnp.sum, jnp.ones(2), constraint=sets.Box(-2.0, -1.0), penalty=penalties.LogBarrier())

@@ -140,13 +140,13 @@ def test_ties_are_named():
 def test_the_door():
     how = {"equality": jnp.sum, "penalty": dini.penalties.L1()}
     start = lambda **how: dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), **how)
-    with pytest.raises(TypeError, match=r"NonlinearInteriorPoint keeps bounds.*L1.*Use AugmentedLagrangian"):
+    with pytest.raises(TypeError, match=r"NonlinearInteriorPoint takes bounds.*L1.*Use AugmentedLagrangian"):
         start(**how, solver=dini.NonlinearInteriorPoint())
     with pytest.raises(TypeError, match=r"must keep the L1.*LBFGS cannot"):
         start(**how, solver=dini.AugmentedLagrangian(dini.LBFGS()))
-    with pytest.raises(ValueError, match="takes bounds or L1, and not both"):
+    with pytest.raises(ValueError, match="takes bounds or L1, not both"):
         dini.NonlinearProgram(jnp.sum, lower=0.0, penalty=dini.penalties.L1())
     with pytest.raises(TypeError, match="must be an object of dini"):
         start(equality=jnp.sum, penalty=jnp.sum)
-    with pytest.raises(ValueError, match=r"L1 on SecondOrder is not known.*write one of them as functions"):
+    with pytest.raises(ValueError, match=r"L1 on SecondOrder is not known.*state one of them by functions"):
         start(**how, constraint=dini.sets.SecondOrder())

@@ -388,5 +388,5 @@ def test_failures_are_raised_in_words():
         dini.cone_program(c=jnp.ones(1), A=jnp.ones((1, 1)), b=jnp.ones(1), cone=NonNegative())
     assert caught.value.status == Status.DUAL_INFEASIBLE
     problem = dini.ConeProgram(c=jnp.ones(1), A=jnp.ones((1, 1)), b=jnp.ones(1), cone=NonNegative())
-    with pytest.raises(TypeError, match="takes no arguments"):
+    with pytest.raises(TypeError, match="takes no further arguments"):
         dini.solve(problem, dini.ConicInteriorPoint(), problem.start(), 1.0)

@@ -288,7 +288,7 @@ BAD = [
     (
         lambda: dini.solve(dini.LeastSquares(decay, constraint=dini.sets.Box(0.0)), dini.GaussNewton(), START, Y),
         TypeError,
-        "GaussNewton cannot keep the constraint Box",
+        "GaussNewton cannot handle the constraint Box",
     ),
     (
         lambda: dini.solve(dini.LeastSquares(decay), dini.VariableProjection(linear="c"), START, Y),

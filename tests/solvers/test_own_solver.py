@@ -186,7 +186,7 @@ def test_a_solver_that_must_not_keep_its_point_says_so_and_stays_so():
 
 def test_the_door():
     problem = dini.Minimize(quadratic, constraint=dini.sets.NonNegative())
-    with pytest.raises(TypeError, match="Steepest cannot keep the constraint"):
+    with pytest.raises(TypeError, match="Steepest cannot handle the constraint"):
         Steepest().init(problem, A, A)
     with pytest.raises(TypeError, match="Secant solves problems of the kinds Root"):
         dini.minimize(quadratic, jnp.zeros(2), A, solver=Secant())

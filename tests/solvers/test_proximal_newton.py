@@ -76,7 +76,7 @@ def test_only_the_symmetric_part_of_a_matrix_counts():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="each element on its own"):
+    with pytest.raises(ValueError, match="acts on each element alone"):
         dini.solve(dini.Minimize(SQUARES, constraint=sets.L2Ball(1.0)), dini.ProximalNewton(), jnp.zeros(60), X, Y)
     with pytest.raises(ValueError, match="Quadratic needs"):
         dini.solve(dini.Minimize(dini.Quadratic(np.eye(3), C)), dini.Newton(), jnp.zeros(2))

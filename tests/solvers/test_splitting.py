@@ -137,10 +137,10 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="must be linear"):
         dini.solve(bent, dini.CondatVu(), bent.start(x))
     quartic = dini.Composite(lambda x: jnp.sum(x**4), l1)
-    with pytest.raises(ValueError, match="quadratic functions f"):
+    with pytest.raises(ValueError, match="needs a quadratic f"):
         dini.solve(quartic, dini.ADMM(), quartic.start(x))
     both = dini.Composite(distance, l1, constraint=dini.sets.NonNegative())
-    with pytest.raises(TypeError, match="behind the operator"):
+    with pytest.raises(TypeError, match="to the operator's output"):
         dini.solve(both, dini.ADMM(), both.start(x))
     behind = dini.Composite(distance, l1, jnp.eye(3))
     with pytest.raises(TypeError, match="identity"):
@@ -217,7 +217,7 @@ def test_linear_minimization():
     assert np.isnan(dini.sets.NonNegative().minimize_linear(d)).any()
     halfspace = dini.Minimize(jnp.sum, constraint=dini.sets.Halfspace(jnp.ones(3), 1.0))
     simplex = dini.Minimize(jnp.sum, constraint=dini.sets.Simplex())
-    with pytest.raises(ValueError, match="jump between vertices"):
+    with pytest.raises(ValueError, match="moves between vertices"):
         dini.solve(simplex, dini.FrankWolfe(), jnp.zeros(3), differentiation=dini.Unrolled())
-    with pytest.raises(TypeError, match="no support function"):
+    with pytest.raises(TypeError, match=r"support function: .* has none"):
         dini.solve(halfspace, dini.FrankWolfe(), jnp.zeros(3))

@@ -113,7 +113,7 @@ def test_transformations_that_do_not_fit_are_told():
     lookahead = dini.OptaxSolver(optax.lookahead(optax.sgd(0.1), 5, 0.5))
     with pytest.raises(AttributeError) as told:
         dini.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), solver=lookahead)
-    assert any("(optax.lookahead, say) cannot be used" in note for note in told.value.__notes__)
+    assert any("(such as optax.lookahead) are not supported" in note for note in told.value.__notes__)
 
 
 @pytest.mark.by_default("adam")
@@ -222,7 +222,7 @@ def test_what_goes_wrong_is_told():
         dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), bad, on_failure="nan")
     with pytest.raises(TypeError, match="gradient transformation"):
         dini.OptaxSolver(lambda g: g)
-    with pytest.raises(TypeError, match="takes no penalties"):
+    with pytest.raises(TypeError, match="but no penalties"):
         dini.solve(dini.Minimize(jnp.sum, penalty=dini.penalties.L1(1.0)), dini.PolyakSGD(), jnp.zeros(2))
     for settings in ({"aggressiveness": 1.0}, {"decrease": 0.0}, {"growth": 0.5}, {"momentum": 1.0}):
         with pytest.raises(ValueError, match="ArmijoSGD's"):

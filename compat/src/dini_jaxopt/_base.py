@@ -1,4 +1,4 @@
-"""What JAXopt's solver objects have in common, on dini's road from a problem to its solution."""
+"""What JAXopt's solver objects have in common, around dini's solves."""
 
 from __future__ import annotations
 
@@ -250,8 +250,8 @@ class IterativeSolver(Solver):
             return
         why = "Raise maxiter or tol." if worst == Status.MAX_STEPS else worst.explanation
         warnings.warn(
-            f"jaxopt.{type(self).__name__} ended without meeting its stopping test: {worst.name}, with "
-            f"maxiter={self.maxiter} and tol={self.tol}. {why} The last point is returned, and its derivative need not "
+            f"jaxopt.{type(self).__name__} ended before its stopping test was met: {worst.name}, with "
+            f"maxiter={self.maxiter} and tol={self.tol}. {why} The last point is returned, and its derivative may not "
             "be that of a solution: see state.error and state.status.",
             SolveWarning,
             stacklevel=stacklevel + 1,
@@ -267,7 +267,7 @@ class StochasticSolver(IterativeSolver):
         try:
             first = next(iterator)
         except StopIteration:
-            raise ValueError(f"{type(self).__name__}.run_iterator needs an item at least: given none.") from None
+            raise ValueError(f"{type(self).__name__}.run_iterator needs at least one item: given none.") from None
         step = OptStep(init_params, self.init_state(init_params, *args, **kwargs, data=first))
         for data in itertools.islice(iterator, self.maxiter):
             step = self.update(step.params, step.state, *args, **kwargs, data=data)

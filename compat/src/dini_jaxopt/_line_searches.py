@@ -202,7 +202,7 @@ _SEARCH: dict[str, Any] = {
 BacktrackingLineSearch = solver_class(
     "BacktrackingLineSearch",
     IterativeLineSearch,
-    "A line search that shortens steps, by :class:`dini.solvers.Backtracking` and its kin.",
+    "A line search that shortens steps, by :class:`dini.solvers.Backtracking` or a similar one.",
     f"{_START} maxiter=30 tol=0.0 condition='strong-wolfe' c1=1e-4 c2=0.9 decrease_factor=0.8 max_stepsize=1.0 {_END}",
     ignored="tol decrease_factor unroll",
     **_SEARCH

@@ -70,7 +70,7 @@ jax.tree_util.register_pytree_node(LinearOperator, lambda A: ((A.A,), None), lam
 
 
 def _of(A: Any) -> LinearOperator:
-    """Return an operator of whatever JAX puts in the place of a matrix."""
+    """Return an operator of whatever JAX puts in place of a matrix."""
     operator = object.__new__(LinearOperator)
     operator.A = A
     return operator

@@ -38,8 +38,8 @@ class Bound:
 class Evaluated:
     """An objective whose gradient the user gives: ``both`` returns ``(value, gradient)``.
 
-    With ``has_aux`` the value is a pair ``(value, aux)``. ``alone`` returns what stands in the place of the value,
-    where that is to be had without the gradient.
+    With ``has_aux`` the value is a pair ``(value, aux)``. ``alone`` returns what stands in place of the value,
+    where it can be computed without the gradient.
     """
 
     both: Any

@@ -24,7 +24,7 @@ from dini.extend import default_solver, dot, trees, untraced
 from ._base import KKTSolution, WarnedImplicit
 from .tree_util import tree_dot
 
-#: states of JAXopt's, by whose numbers they are told
+#: statuses of JAXopt's, whose numbers are reported
 UNSOLVED, SOLVED, DUAL_INFEASIBLE, PRIMAL_INFEASIBLE = range(4)
 #: ends of a solve at which there is no point
 _NOWHERE = (Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE, Status.NOT_CONVEX)
@@ -89,7 +89,7 @@ def objective(owner: str, fun: Any, matvec: Any, params_obj: Any, x: Any) -> tup
         return matrix(f"{owner}'s Q", matvec, params_Q, like), like.flat, like
     if x is None:
         raise ValueError(
-            f"{owner} needs init_params (of init_params(x, ...)) where fun is given: only they say what the unknown is."
+            f"{owner} needs init_params (of init_params(x, ...)) if fun is given: only they define the unknown."
         )
     like = Vectors.of(x)
     slope = lambda v: flat(jax.grad(fun)(like.unravel(v), params_obj))
@@ -100,13 +100,13 @@ def objective(owner: str, fun: Any, matvec: Any, params_obj: Any, x: Any) -> tup
 def require_one_objective(owner: str, fun: Any, matvec_Q: Any) -> None:
     """Raise where the objective is given twice."""
     if fun is not None and matvec_Q is not None:
-        raise ValueError(f"{owner} takes fun or matvec_Q, which both say what the objective is: given both.")
+        raise ValueError(f"{owner} takes fun or matvec_Q, not both, since each defines the objective: given both.")
 
 
 def start_of(owner: str, fun: Any, init_x: Any, params_obj: Any) -> Any:
     """Return ``init_x``, or zero for ``None``."""
     if init_x is None and fun is not None:
-        raise ValueError(f"{owner}.init_params needs init_x where fun is given: only it says what x is.")
+        raise ValueError(f"{owner}.init_params needs init_x if fun is given: only init_x defines x.")
     return trees.zeros_like(trees.inexact(params_obj[1])) if init_x is None else init_x
 
 

@@ -135,8 +135,8 @@ class _Minimize(ScipyWrapper):
     def __post_init__(self) -> None:
         if self.callback is not None:
             raise ValueError(
-                f"{type(self).__name__}'s callback must be None: the functions are computed in a compiled program. "
-                "Take a solver of dini's, whose solve has a monitor."
+                f"{type(self).__name__}'s callback must be None, because a compiled program evaluates the functions. "
+                "Use a solver of dini and a monitor of its solve."
             )
         if "maxiter" in (self.options or {}):
             raise ValueError("Cannot pass maxiter through options: use the argument maxiter.")

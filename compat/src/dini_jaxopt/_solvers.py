@@ -360,7 +360,7 @@ LevenbergMarquardt = solver_class(
     defaults={"solver": solve_cg},
     text=r"""
         The first damping is relative to the squared norms of the Jacobian's columns, and rejected trials
-        count as iterations. A short step alone is no solution, and the Jacobian is JAX's.
+        count as iterations. A short step alone is not a solution, and the Jacobian is JAX's.
     """,
     renamed="damping_parameter:damping geodesic:geodesic",
     ignored="xtol jac_fun unroll",

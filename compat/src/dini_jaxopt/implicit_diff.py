@@ -99,8 +99,8 @@ def _by_values(condition: Callable[..., Any], x: trees.Tree, given: Any, known: 
     leaves = [leaf.primal for leaf in jax.tree.leaves(given) if hasattr(leaf, "primal")]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         raise TypeError(
-            "The optimality condition asks for the values of its arguments (it branches on them, say), so that it "
-            "cannot be traced, and its solution has first derivatives only. Write it with jax.numpy (jnp.where, "
+            "The optimality condition needs the values of its arguments (for a branch, for example). It cannot be "
+            "traced, and its solution has only first derivatives. Write it with jax.numpy (jnp.where, "
             "lax.cond)."
         )
     at = lambda u: condition(u, *known[0], **known[1])

@@ -26,7 +26,7 @@ def while_loop(
     Raises
     ------
     ValueError
-        Where neither ``unroll`` nor ``jit`` is asked for.
+        If neither ``unroll`` nor ``jit`` is asked for.
 
     Examples
     --------

@@ -25,12 +25,12 @@ from ._stein import probed
 from ._strengths import Strengths
 from ._tuning import Tuning
 
-#: at most so many splits judge how far many penalties are to be trusted
+#: at most so many splits assess several penalties
 _NESTED = 5
 
 
 class Task(NamedTuple):
-    """Checked data, fits on them, the map to their penalties, folds, and folds that judge many penalties."""
+    """Checked data, fits on them, the map to their penalties, folds, and folds that evaluate many penalties."""
 
     X: Any
     y: np.ndarray
@@ -146,8 +146,8 @@ class TunedEstimator(BaseEstimator):
         outcomes = run(delayed(self._searched)(part, progress) for part in parts)
         progress.done()
         self.n_iter_ = progress.count
-        told = [self._told(outcome) for outcome in outcomes]
-        for name, value in told[0].items() if len(parts) == 1 else stacked(told).items():
+        found = [self._reported(outcome) for outcome in outcomes]
+        for name, value in found[0].items() if len(parts) == 1 else stacked(found).items():
             setattr(self, name, value)
         self._keep_coefficients(task, outcomes)
         for outcome in outcomes:
@@ -199,7 +199,7 @@ class TunedEstimator(BaseEstimator):
             shape = "(2,)" if kinds == 1 else f"(2,) or ({kinds}, 2)"
             raise ValueError(f"bounds must be positive numbers of shape {shape}, least and largest: given {given}.")
         if not (given[..., 0] < given[..., 1]).all():
-            raise ValueError(f"bounds must be a least penalty and a larger one: given {given}.")
+            raise ValueError(f"bounds must be a least penalty and a larger greatest one: given {given}.")
         return np.broadcast_to(given, (kinds, 2))
 
     def _refuse_targets(self, y: Any) -> None:
@@ -223,7 +223,7 @@ class TunedEstimator(BaseEstimator):
         tuned = tuning.run(folds, task.nested, self.shrinkage)
         if not np.isfinite(tuned.best.value):
             raise ValueError(
-                "The held-out loss is not finite at any penalty that was tried: X or y may be too large for float64, "
+                "The held-out loss is not finite at any penalty of the search: X or y may be too large for float64, "
                 "or a fold cannot be fitted."
             )
         best = tuned.best
@@ -245,7 +245,7 @@ class TunedEstimator(BaseEstimator):
         given, features = self.feature_groups, self.n_features_in_
         if given is None:
             raise ValueError(
-                "feature_groups is needed: an array of shape (n_features,) with the group of each feature, or a "
+                "feature_groups is required: an array of shape (n_features,) with the group of each feature, or a "
                 "mapping from the names of features to their groups."
             )
         if isinstance(given, Mapping):
@@ -260,7 +260,7 @@ class TunedEstimator(BaseEstimator):
                 f"{given.shape}."
             )
         if given.dtype.kind == "f" and np.isnan(given).any():
-            raise ValueError("feature_groups contains NaN: the group of each feature is needed.")
+            raise ValueError("feature_groups contains NaN: each feature needs a group.")
         try:
             np.unique(given)
         except TypeError as error:
@@ -276,10 +276,10 @@ class TunedEstimator(BaseEstimator):
         missing = [name for name in features if name not in known]
         unknown = [name for name in known if name not in set(features)]
         if len(known) < len(names) or missing or unknown:
-            what = "names of the columns of X" if hasattr(self, "feature_names_in_") else "places of the columns of X"
+            what = "names of X's columns" if hasattr(self, "feature_names_in_") else "positions of X's columns"
             raise ValueError(
-                f"feature_groups must have the group of each feature once, by the {what}: without one are "
-                f"{missing[:5]}, unknown are {unknown[:5]}, and {len(names) - len(known)} are there twice."
+                f"feature_groups must give each feature one group, by the {what}: missing are "
+                f"{missing[:5]}, unknown are {unknown[:5]}, and {len(names) - len(known)} are repeated."
             )
         return [known[name] for name in features]
 
@@ -297,8 +297,8 @@ class TunedEstimator(BaseEstimator):
         if spec.criterion in ("loo", "sure"):
             if groups is not None and not nest:
                 raise ValueError(
-                    "criterion='sure' holds no samples out, so that groups mean nothing: it supposes that the noise of "
-                    "each is independent. Take criterion='cv' with a splitter by groups."
+                    "groups has no effect with criterion='sure', which holds out no samples and assumes that their "
+                    "noise is independent. Use criterion='cv' with a splitter by groups."
                 )
             whole = np.ones((1, samples), bool)
             folds = Folds(whole, whole, np.ones(1))
@@ -325,15 +325,15 @@ class TunedEstimator(BaseEstimator):
         classes = len(np.unique(y))
         if any(len(np.unique(y[rows & (weights > 0)])) < classes for rows in folds.train):
             raise ValueError(
-                "In one of the splits a class has no sample with a weight to be fitted: use a stratified splitter, or "
-                "fewer splits."
+                "cv has a split in which a class has no training sample with a positive weight: use a stratified "
+                "splitter, or fewer splits."
             )
 
-    def _told(self, outcome: Outcome) -> dict[str, Any]:
-        """Return what is told of a search."""
+    def _reported(self, outcome: Outcome) -> dict[str, Any]:
+        """Return the fitted attributes of a search."""
         inner, strengths, tuned = outcome.inner, outcome.strengths, outcome.tuned
         spec, targets = inner.spec, inner.data.targets
-        # the squared loss is told without its half, as a mean over targets
+        # the squared loss is reported without its half, as a mean over targets
         unit = 2.0 / targets if spec.loss == "squared" else 1.0
         # where many penalties are held together, the search minimizes the prior, too
         gradient = unit * (outcome.best.gradient + tuned.best.prior).reshape(spec.kinds, strengths.size)
@@ -356,7 +356,7 @@ class TunedEstimator(BaseEstimator):
         }
 
     def _shown(self, strengths: Strengths, theta: np.ndarray) -> np.ndarray:
-        """Return penalties as they are told: of each feature, with a row for each class or kind where they differ."""
+        """Return penalties as reported: of each feature, with a row for each class or kind where they differ."""
         each = strengths._replace(factor=np.ones_like(strengths.factor)).expand(theta)
         rows = np.swapaxes(each, 1, 2) if self.penalties == "classes" else each[..., 0]
         return rows[0] if len(rows) == 1 else rows

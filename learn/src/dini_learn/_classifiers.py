@@ -231,7 +231,7 @@ class TunedLogisticRegression(TunedClassifier):
 
     def _spec(self, X, y, weights):
         if self.penalty == "group" and self.penalties in ("features", "classes"):
-            raise ValueError(f"penalty='group' goes with penalties='shared' or 'groups': given {self.penalties!r}.")
+            raise ValueError(f"penalty='group' needs penalties='shared' or 'groups': given {self.penalties!r}.")
         loss = "logistic" if len(self.classes_) == 2 else "multinomial"
         return Spec(loss, self.penalty, False, self.criterion, intercept=self.fit_intercept)
 

@@ -19,7 +19,7 @@ _ROUNDING = 1e-4
 
 
 class Lanes(NamedTuple):
-    """Weights of the samples in each fit and of those that judge it, padded; curvatures and means of columns there."""
+    """Weights of the samples of each fit and of its evaluation, padded; curvatures and means of columns there."""
 
     train: Any
     held: Any

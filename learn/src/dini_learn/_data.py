@@ -15,7 +15,7 @@ from ._losses import LOSSES
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
 _MOMENTS = 512
-#: a sparse matrix is made dense in silence up to so many bytes
+#: a sparse matrix is made dense without a warning up to so many bytes
 _MUCH = 2**28
 #: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
 WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6
@@ -71,7 +71,7 @@ class Spec(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Weights of the samples in each fit, and of those that judge it: in the units of its loss, and a mean's.
+    """Weights of the samples in each fit, and of those that evaluate it: in the units of its loss, and a mean's.
 
     ``fitted`` and ``among`` are what the weights were divided by.
     """
@@ -121,9 +121,9 @@ def dense(X: Any) -> np.ndarray:
     size = 8 * X.shape[0] * X.shape[1]
     if size > _MUCH and size > 10 * X.data.nbytes:
         warnings.warn(
-            f"X is sparse, of shape {X.shape}, and is made dense for this estimator and criterion, which takes "
+            f"X is sparse, of shape {X.shape}, and this estimator and criterion need a dense copy of "
             f"{size / 2**30:.1f} GiB. TunedLasso, TunedElasticNet and TunedGroupLasso with criterion='cv' or 'holdout' "
-            "work on it as it is.",
+            "need none.",
             EfficiencyWarning,
             stacklevel=2,
         )
@@ -205,7 +205,7 @@ class Data:
         train, held = folds.train * self.weights, folds.held * self.weights
         fitted, among = train.sum(1), held.sum(1)
         if not (fitted > 0).all() or not (among > 0).all():
-            raise ValueError("In one of the folds all samples that are fitted, or held out, have a weight of zero.")
+            raise ValueError("sample_weight is zero for all training, or all held-out, samples of one of the folds.")
         fitted = fitted if self.spec.mean else np.ones(len(train))
         return Judged(train / fitted[:, None], held / among[:, None], fitted, among)
 

@@ -55,7 +55,7 @@ class PathDisplay:
         check_is_fitted(estimator)
         if isinstance(estimator.path_, list):
             raise ValueError(
-                "There is a search for each target: draw one by "
+                "PathDisplay draws one target, and path_ has a search for each of several. Draw one by "
                 "PathDisplay(loss=path['loss'], phase=path['phase']).plot() for a path of path_."
             )
         return cls(loss=estimator.path_["loss"], phase=estimator.path_["phase"]).plot(ax=ax)

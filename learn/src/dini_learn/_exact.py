@@ -68,7 +68,7 @@ class Exact:
         ]
 
     def _disturbed(self, folds: Folds, judged: Judged) -> list[_sparse_fits.Lane]:
-        """Return the fits by which Stein's estimate is known, and the one that others judge."""
+        """Return the fits by which Stein's estimate is known, and the one that others evaluate."""
         of = Disturbed.of(self.data.spec, self._moments.on(folds.train[0]), folds.train[0] * self.data.weights)
         nothing = np.zeros_like(of.matrix)
         first = of.matrix, of.linear[0] - of.slopes[0], of.square + 2 * of.rest

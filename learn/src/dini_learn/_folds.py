@@ -1,4 +1,4 @@
-"""Which samples each fit of a search sees, and by which it is judged: weights of samples, a row for each fit."""
+"""Which samples each fit of a search sees, and by which it is evaluated: weights of samples, a row for each fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Folds(NamedTuple):
     Attributes
     ----------
     train, held
-        Of shape ``(fits, samples)``: whether a sample is fitted, and whether it judges the fit.
+        Of shape ``(fits, samples)``: whether a sample is fitted, and whether it evaluates the fit.
     share
         Of shape ``(fits,)``: what a fit's held-out loss counts in the criterion.
     judge
@@ -35,20 +35,20 @@ class Folds(NamedTuple):
             train[row, fitted] = True
             held[row, judged] = True
         if not pairs or not (train.any(1) & held.any(1)).all():
-            raise ValueError("cv must yield at least one split, and none with an empty side.")
+            raise ValueError("cv must yield at least one split, each with training and held-out samples.")
         return cls(train, held, np.full(len(pairs), 1 / len(pairs)))
 
     @classmethod
     def without_each(cls, groups: np.ndarray, weights: np.ndarray) -> Folds:
-        """Return a fit without each group of samples, which is judged by these: all samples count as they weigh."""
+        """Return a fit without each group of samples, which is evaluated by these: all samples count as they weigh."""
         names = np.unique(groups[weights > 0])
         if len(names) < 2:
-            raise ValueError(f"criterion='loo' with groups leaves one group out, and there is one: {names[0]!r}.")
+            raise ValueError(f"groups must have at least two groups for criterion='loo': given only {names[0]!r}.")
         held = groups == names[:, None]
         return cls(~held, held, held @ weights / weights.sum())
 
     def halves(self, random: np.random.RandomState, groups: np.ndarray | None = None) -> Folds:
-        """Return two fits in place of one, each judged by half of the samples, or groups of them, that are held out.
+        """Return two fits in place of one, each evaluated by half of the samples, or groups of them, that are held out.
 
         The one itself where there is only one group.
         """
@@ -62,7 +62,7 @@ class Folds(NamedTuple):
         return Folds(np.repeat(self.train, 2, axis=0), held, np.full(2, 0.5))
 
     def aside(self, train: np.ndarray, held: np.ndarray) -> Folds:
-        """Return the fits on some of the samples, and one on all of these that others judge."""
+        """Return the fits on some of the samples, and one on all of these that others evaluate."""
         some = self.held & train
         use = some.any(axis=1)
         share = self.share[use] / self.share[use].sum()
@@ -70,7 +70,7 @@ class Folds(NamedTuple):
         return Folds(*fits, np.append(share, 0.0), len(share))
 
     def nested(self, fit: int) -> Folds | None:
-        """Return the same without the samples that are held out of one fit, which judges what the others tune.
+        """Return the same without the samples that are held out of one fit, which evaluates what the others tune.
 
         ``None`` where there are no others, or one of them has nothing left.
         """

@@ -101,7 +101,7 @@ class Inner:
             self._last = last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
         return last.lanes
 
-    def floor(self, folds: Folds) -> float:
+    def infimum(self, folds: Folds) -> float:
         """Return about the criterion of predictions without an error, from which it is measured."""
         if self.spec.criterion == "sure":
             return -0.5 * float(np.square(self.spec.noise).sum())
@@ -113,7 +113,7 @@ class Inner:
         return float(folds.share @ (self.data.judged(folds).held @ far))
 
     def _curvatures(self, folds: Folds) -> np.ndarray | None:
-        """Return the curvatures of fits, of a row each, where there is a penalty of squares that nobody asked for."""
+        """Return the curvatures of fits, of a row each, where there is a penalty of squares beside the chosen one."""
         if self.spec.kind in ("l2", "elasticnet"):
             return None
         return self.data.curvatures_of(self.data.judged(folds).train)

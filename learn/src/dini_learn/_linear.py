@@ -56,7 +56,7 @@ class TunedRidge(TunedSquared):
         over its weight, in units of the weights' mean, so that weights which are all alike change nothing; or how often
         each sample is there. Other criteria do not depend on it.
     max_iter : int, default=100
-        Evaluations of the criterion in each search in several penalties, and at most twice as many again beside kinks.
+        Evaluations of the criterion in each search in several penalties, and at most twice as many again near kinks.
     tol : float, default=1e-5
         Where such a search ends, relative to the criterion.
     certify : bool, default=True

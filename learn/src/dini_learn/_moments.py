@@ -45,10 +45,10 @@ class Moments:
         return self._whole
 
     def folds(self, folds: Folds) -> tuple[np.ndarray, np.ndarray]:
-        """Return those of what each fit sees, and of what judges it.
+        """Return those of what each fit sees, and of what evaluates it.
 
-        Where a fit sees all samples that do not judge it, its moments are those of all samples less the others: but for
-        columns of which these have nearly all that varies.
+        Where a fit sees all samples that do not evaluate it, its moments are those of all samples less the others: but
+        for columns of which these have nearly all that varies.
         """
         held = np.array([self.on(rows) for rows in folds.held])
         if (folds.train != ~folds.held).any():

@@ -1,4 +1,4 @@
-"""What a search leaves: its outcome, how it is told of several targets, and what its user is warned of."""
+"""The outcome of a search, for one or several targets, and the warnings about it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ._tuning import Tuned, comparable
 
 #: a warning names at most so many penalties
 _NAMED = 10
-#: of an end of the range: its name, what the criterion wants, and what to do
+#: of an end of the range: its name, what the criterion prefers, and what to do
 _ENDS = {
-    -1: ("weak", "a penalty", "Take a model without one, add features, or give another range by bounds."),
-    1: ("strong", "features", "They do not help to predict what is held out: look for others, or for more samples."),
+    -1: ("weak", "a penalty", "Use a model without one, add features, or give another range by bounds."),
+    1: ("strong", "features", "They do not improve the prediction of held-out samples: use others, or more samples."),
 }
 
 
@@ -52,9 +52,9 @@ class Outcome(NamedTuple):
     each: np.ndarray
 
 
-def stacked(told: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what is told of several targets, with a leading axis for them; the paths are a list."""
-    parts = {name: [one[name] for one in told] for name in told[0]}
+def stacked(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the attributes for several targets, with a leading axis for them; the paths are a list."""
+    parts = {name: [one[name] for one in outcomes] for name in outcomes[0]}
     gradients, errors = zip(*parts["hypergradient_"], strict=True)
     together = {name: np.array(each) for name, each in parts.items() if name not in ("hypergradient_", "path_")}
     if parts["nested_losses_"][0] is None:
@@ -68,34 +68,35 @@ def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> It
     tuned = outcome.tuned
     if not (tuned.best.finite and tuned.best.solved and outcome.fitted.solved):
         yield (
-            "The inner solver did not converge for the penalties that were found, or its solution has no derivative "
+            "The inner solver did not converge at the selected penalties, or its solution has no derivative "
             "there. Scale the features, for example by sklearn.preprocessing.StandardScaler, and drop columns that "
             "depend on others."
         )
     if not tuned.finished:
         yield (
-            f"The search has used its evaluations, max_iter={max_iter} and what is allowed beside kinks, and was still "
-            "descending. Increase max_iter, or tol."
+            f"The search reached its limit of evaluations (max_iter={max_iter}, and more near kinks) while the loss "
+            "was still decreasing. Increase max_iter, or tol."
         )
     if tuned.judged is not None and not comparable(tuned.judged):
         yield (
-            "One shared penalty was kept, for several could not be judged: shrinkage='auto' sets each fold aside in "
-            "turn, and too few are left, or their fits have failed. Give cv three folds or more, or shrinkage a number."
+            "One shared penalty was kept, because several penalties could not be assessed: shrinkage='auto' leaves out "
+            "each fold in turn, and too few folds were left or their fits failed. Use at least three folds, or give "
+            "shrinkage a number."
         )
     if tuned.at_bound:
         which, wants, remedy = _ENDS[tuned.at_bound]
         yield (
-            f"The search ended at the {which} end of its range of penalties: the criterion wants the model without "
+            f"The search ended at the {which} end of its range of penalties: the criterion prefers the model without "
             f"{wants}. {remedy} See plot_path()."
         )
     if tuned.ends is not None and tuned.ends.any():
         weak, strong = (_named(some, penalties, labels) for some in (tuned.ends < 0, tuned.ends > 0))
-        parts = [f"at the weakest those of {weak}"] if weak else []
-        parts += [f"at the strongest those of {strong}"] if strong else []
-        wants = ["At the weakest the criterion wants no penalty: bounds gives another range."] if weak else []
-        wants += ["At the strongest it wants the features left out: drop them."] if strong else []
+        parts = [f"the weakest for {weak}"] if weak else []
+        parts += [f"the strongest for {strong}"] if strong else []
+        wants = ["At the weakest, the criterion prefers no penalty: bounds gives another range."] if weak else []
+        wants += ["At the strongest, it prefers to leave the features out: drop them."] if strong else []
         yield (
-            f"{np.count_nonzero(tuned.ends)} of {tuned.ends.size} penalties ended at an end of their range: "
+            f"{np.count_nonzero(tuned.ends)} of {tuned.ends.size} penalties are at an end of their range: "
             f"{'; '.join(parts)}. {' '.join(wants)} See plot_penalties()."
         )
 

@@ -98,7 +98,7 @@ def _judged(problem: Any, held: Any, strengths: Any, x0: Any, args: tuple[Any, .
     """Solve one fit, and differentiate its held-out loss by the adjoint of its optimality condition."""
     start = dini.solve(problem(strengths), _solver(kind), x0, *args, on_failure="ignore")
     x = jax.lax.stop_gradient(start.x)
-    # the point is handed in: what is no solution, or has no derivative, is marked in the gradient and not in the point
+    # the point is given: one that is no solution, or has no derivative, is marked in the gradient and not in the point
     found = dini.bilevel.value_and_hypergradient(
         held,
         problem,

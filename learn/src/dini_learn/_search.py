@@ -12,22 +12,22 @@ from scipy.optimize import minimize, nnls
 
 #: a search in one number ends at this width of its bracket, in logarithms
 _WIDTH = 1e-6
-#: or where its slopes promise no more than this part of the criterion
+#: or where its slopes predict no more than this part of the criterion
 _GAIN = 1e-8
 _REFINEMENTS = 60
 #: or, where the criterion has no kinks, at a slope of this part of it
 _FLAT = 1e-7
 #: a grid that has risen to so much more than its best, and so far from it, goes on no further
 _RISEN, _FAR = 1.1, 2.3
-#: or one that has risen so much, and is far from its best as whoever asks says
+#: or one that has risen so much, and is far from its best as the caller defines it
 _STALE = 1.01
-#: beside a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
+#: near a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
 #: those of the other sides; steps along one direction, and sides
 _STEP, _CUT, _NEAR = 0.03, 0.25, 0.01
 _CUTS, _SIDES = 8, 60
-#: a step that is taken falls by this part of what its slope promises, and another side's slope is less than that part
+#: a step that is taken falls by this part of what its slope predicts, and another side's slope is less than that part
 _FALL, _TURN = 0.1, 0.5
-#: slopes at a minimum of a function with kinks, and gains beside one, in units of the tolerance
+#: slopes at a minimum of a function with kinks, and gains near one, in units of the tolerance
 _LEVEL, _SMALL = 100.0, 0.1
 #: steps past kinks: the first and the longest, in logarithms; what they gain at least, and what slope may be left, in
 #: units of the slope where they start; how many are tried; what is no curvature
@@ -91,10 +91,12 @@ def _better(at: At, best: At | None) -> bool:
     return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
-def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0, stale: float = np.inf) -> tuple[int, list[At]]:
+def along_grid(
+    evaluate: Evaluate, grid: np.ndarray, infimum: float = 0.0, stale: float = np.inf
+) -> tuple[int, list[At]]:
     """Return the place of the best of some points, from strong penalties to weak ones, and what was seen.
 
-    The criterion counts from a floor, below which it does not come. Where it has risen from its best, by little, the
+    The criterion counts from a lower bound. Where it has risen from its best, by little, the
     grid goes on up to a distance ``stale``.
     """
     seen: list[At] = []
@@ -104,9 +106,9 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0, stale: 
         seen.append(at)
         if not place or _better(at, seen[best]):
             best, risen = place, None
-        elif risen is None and not at.value - floor <= _RISEN * (seen[best].value - floor):
+        elif risen is None and not at.value - infimum <= _RISEN * (seen[best].value - infimum):
             risen = place
-        if at.value - floor > _STALE * (seen[best].value - floor) and np.abs(theta - grid[best]).max() > stale:
+        if at.value - infimum > _STALE * (seen[best].value - infimum) and np.abs(theta - grid[best]).max() > stale:
             break
         if risen is not None and place - risen > 0 and np.abs(theta - grid[risen]).max() > _FAR - 1e-9:
             break
@@ -137,12 +139,12 @@ def refine(
     left: At | None,
     right: At | None,
     smooth: bool = False,
-    floor: float = 0.0,
+    infimum: float = 0.0,
 ) -> Found:
     """Return the least point of a bracket of one number, by its derivative: secants, kept inside, and halving.
 
     ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at. Where the criterion
-    is smooth, cubics take the place of secants, and of every other halving. It counts from a floor.
+    is smooth, cubics take the place of secants, and of every other halving. It counts from a lower bound.
     """
     trace: list[At] = []
     ends = {-1: left, 1: right}
@@ -155,7 +157,7 @@ def refine(
             return Found(best, True, trace)
         slopes = [None if end is None else float(end.gradient[0]) for end in (ends[-1], ends[1])]
         point = 0.5 * (low + high)
-        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value - floor):
+        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value - infimum):
             return Found(best, True, trace)
         if None not in slopes and slopes[0] < 0 < slopes[1] and count % (4 if smooth else 2) != (3 if smooth else 1):
             # every other step halves, for a kink has no root
@@ -168,7 +170,7 @@ def refine(
         at = evaluate(np.array([point]))
         trace.append(at)
         best = at if _better(at, best) else best
-        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value - floor):
+        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value - infimum):
             return Found(best, True, trace)
         # what is no number is beyond the minimum
         if at.gradient[0] > 0 if at.finite else point > best.theta[0]:
@@ -208,7 +210,7 @@ def descend(
 ) -> Found:
     """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread.
 
-    By L-BFGS-B, which ends beside a kink. Where that is no minimum, by what the slopes on its sides say together, the
+    By L-BFGS-B, which ends near a kink. Where that is no minimum, by what the slopes on its sides say together, the
     search goes on from another side by a method that passes kinks; ``kinks`` says whether this is done, with at most
     twice as many evaluations again.
     """
@@ -329,7 +331,7 @@ def _beyond(
 
 
 def _other_side(seen: Seen, point: np.ndarray, bounds: np.ndarray, level: float) -> tuple[np.ndarray | None, bool]:
-    """Return a lower point beside a kink, ``None`` where none is found, and whether the point is a minimum then.
+    """Return a lower point near a kink, ``None`` where none is found, and whether the point is a minimum then.
 
     A function with kinks is at a minimum where a convex combination of the slopes on all sides vanishes. The shortest
     one of those that are known is a direction downhill for these; where a step along it does not lead down, there is

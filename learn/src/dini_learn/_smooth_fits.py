@@ -1,4 +1,4 @@
-"""Fits of smooth losses by Newton's method, and the derivatives of what judges them by the adjoint equation."""
+"""Fits of smooth losses by Newton's method, and the derivatives of what evaluates them by the adjoint equation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ._starts import first_coefficients
 
 #: errors of the coefficients and of the adjoints, relative to them
 _ACCURACY = 1e-9
-#: the same for a look around, and where the loss that judges asks for more
+#: the same for a look around, and where the loss that evaluates needs more accuracy
 _ROUGH, _FINE = 1e-3, 1e-13
 #: steps of Newton's method, and for that more
 _STEPS, _FINE_STEPS = 60, 4
-#: a loss may be off by this part of it, and from that part on it asks for more
+#: a loss may be off by this part of it, and from that part on it needs more accuracy
 _LITTLE, _SLIGHT = 0.01, 1e-6
 #: one that is less than this part of that without a predictor vanishes
 _VOID = 1e-6
@@ -115,8 +115,8 @@ class SmoothFits:
                 problem = problem._replace(X=frame.columns, l2=inner)
             fits, end = self._fit(problem, lanes.held, end.of(frame), certify, _ROUGH if rough else _ACCURACY)
             x, adjoint = end.of(None)[:2]
-            slopes = self._told(-own * x * adjoint)
-            found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._told(x), ends=end))
+            slopes = self._in_order(-own * x * adjoint)
+            found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._in_order(x), ends=end))
         return found
 
     def _features(self, l2: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ class SmoothFits:
         # far from a solution the first order says nothing
         return Fits(value - np.where(solved, rest, 0.0), None, None, solved, error), end
 
-    def _told(self, part: np.ndarray) -> np.ndarray:
+    def _in_order(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
         part = np.moveaxis(part, 0, -1)
         return part if self.data.together else part[..., 0]
@@ -187,7 +187,7 @@ def _minimum(problem: Problem, start: End, accuracy: float, steps: int) -> Solut
 def _adjoint(
     problem: Problem, found: Solution, held: np.ndarray, start: Any, accuracy: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the Hessian's solutions with the slopes of what judges, whether each is one, and their lengths."""
+    """Return the Hessian's solutions with the slopes of what evaluates, whether each is one, and their lengths."""
     right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
     goal = np.full(len(held), accuracy)
     adjoint, _, reached = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)

@@ -1,4 +1,4 @@
-r"""Fits of a squared loss on folds, exact on their supports, and the derivatives of what judges them.
+r"""Fits of a squared loss on folds, exact on their supports, and the derivatives of what evaluates them.
 
 On its support the minimizer solves :math:`(G + \mu)_{SS} x_S = c_S - \lambda_S s_S`. So the held-out loss, whose slope
 is ``v``, has the derivatives :math:`-\lambda_j s_j u_j` and :math:`-\mu_j x_j u_j` in the logarithms of the penalties,
@@ -23,7 +23,7 @@ _FALL = 1.5
 
 
 class Lane(Protocol):
-    """A fit and what judges it, with its products of columns and target."""
+    """A fit and what evaluates it, with its products of columns and target."""
 
     linear: np.ndarray
     groups: _groups.Groups | None
@@ -43,7 +43,7 @@ class Start(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """A fit by second moments: matrices, their products with the target, and of the judges' target its square.
+    """A fit by second moments: matrices, their products with the target, and of the evaluation's target its square.
 
     With groups of columns the penalties are those of their norms.
     """

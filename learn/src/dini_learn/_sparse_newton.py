@@ -202,9 +202,16 @@ class SparseNewton:
                 end = self._start(fit) if start is None else start
                 rows.append(_judged(fit, held, end, accuracy, certify))
             value, *parts, solved, error, following = zip(*rows, strict=True)
-            told = [self._told(np.array(part)) for part in parts]
+            ordered = [self._in_order(np.array(part)) for part in parts]
             found.append(
-                Fits(np.array(value), (told[0], told[1]), told[2], np.array(solved), np.array(error), list(following))
+                Fits(
+                    np.array(value),
+                    (ordered[0], ordered[1]),
+                    ordered[2],
+                    np.array(solved),
+                    np.array(error),
+                    list(following),
+                )
             )
         return found
 
@@ -212,7 +219,7 @@ class SparseNewton:
         x = first_coefficients(self.data, fit.y, fit.weights[None], self._rows.shape[0])[:, 0]
         return End(x, Face.corner(fit.l1.ravel()))
 
-    def _told(self, part: np.ndarray) -> np.ndarray:
+    def _in_order(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: the numbers of a predictor last, if there are several."""
         part = np.moveaxis(part, 1, -1)
         return part if self.data.together else part[..., 0]

@@ -14,7 +14,7 @@ space of the columns,
 
 with orthogonal directions, so that the ``r`` dimensions are seen as evenly as can be, all of them where
 :math:`r \le K`. A squared loss knows its target by products with the columns, so that each fit is one with other
-moments, and what is told of it is linear.
+moments, and its reported figures are linear.
 
 References
 ----------
@@ -65,8 +65,8 @@ def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, repeat
     count = counted(weights, repeated)
     if count <= rank + intercept:
         raise ValueError(
-            f"criterion='sure' needs the noise, and weights='repetitions' says that there are {count:g} samples, for "
-            f"{rank + intercept} degrees of freedom: pass noise, its standard deviation, or weights='precisions'."
+            f"criterion='sure' needs the noise: weights='repetitions' gives {count:g} samples for {rank + intercept} "
+            "degrees of freedom. Pass noise, its standard deviation, or weights='precisions'."
         )
     mean = (rest**2).sum(axis=0) / weights.sum()
     return tuple(np.sqrt(mean * count / (count - rank - intercept)).tolist())
@@ -78,7 +78,7 @@ def counted(weights: np.ndarray, repeated: bool) -> float:
 
 
 def probed(folds: Folds, features: int) -> Folds:
-    """Return a row for the fit of each folds' first one and of the disturbed targets, and one for what judges it."""
+    """Return a row for the fit of each folds' first one and of the disturbed targets, and one for what evaluates it."""
     fits = 1 + min(PROBES, features)
     train = np.repeat(folds.train[:1], fits, axis=0)
     if folds.judge is None:
@@ -92,7 +92,7 @@ def probed(folds: Folds, features: int) -> Folds:
 
 
 class Disturbed(NamedTuple):
-    """A fit and those of disturbed targets: half of Stein's estimate is the sum of what judges them.
+    """A fit and those of disturbed targets: half of Stein's estimate is the sum of what evaluates them.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Disturbed(NamedTuple):
     square
         The mean of the squared target, undisturbed.
     slopes
-        The linear functions that judge the fits, a row for each; the first is judged by its squared residuals, too.
+        The linear functions that evaluate the fits, a row for each; the first by its squared residuals, too.
     rest
         What is added.
     """

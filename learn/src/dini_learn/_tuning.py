@@ -136,9 +136,9 @@ class Tuning:
         if exactly:
             count = 1 + _FINER * (count - 1)
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
-        look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
+        look, infimum = functools.partial(evaluate, rough=True), self.inner.infimum(folds)
         grid = self._with_squares(points, 0.5) if strengths.kinds == 2 else points
-        place, seen = along_grid(look, grid, floor, _STALE if l1 else np.inf)
+        place, seen = along_grid(look, grid, infimum, _STALE if l1 else np.inf)
         line = seen
         if strengths.kinds == 1 and (more := [look(point) for point in dips(seen, place)]):
             line = sorted([*seen, *more], key=lambda at: -at.theta[0])
@@ -146,7 +146,7 @@ class Tuning:
         near, best = line[max(place - 1, 0) : place + 2], line[place]
         if strengths.kinds == 2:
             # and with hardly any squares
-            other, more = along_grid(look, self._with_squares(points, 0.0), floor, _STALE)
+            other, more = along_grid(look, self._with_squares(points, 0.0), infimum, _STALE)
             best = more[other] if more[other].value < best.value else best
             seen += more
         elif not exactly and folds.judge is None:
@@ -171,14 +171,14 @@ class Tuning:
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, 1 if right is None and best.gradient[0] <= 0 else -1
         low, high = (float((at or best).theta[0]) for at in (left, right))
-        found = refine(evaluate, low, high, best, left, right, smooth=not l1, floor=floor)
+        found = refine(evaluate, low, high, best, left, right, smooth=not l1, infimum=infimum)
         return found, [*seen, *found.trace], 0
 
     def _unit(self, best: At, seen: list[At], folds: Folds) -> float:
-        """Return the criterion from its floor, by which changes of it are measured: or as much as rounding leaves."""
-        floor = self.inner.floor(folds)
-        first = next((at.value for at in seen if np.isfinite(at.value)), floor)
-        return max(abs(best.value - floor), _EXACT * (first - floor)) or 1.0
+        """Return the criterion above its lower bound, the unit of its changes: at least its rounding errors."""
+        infimum = self.inner.infimum(folds)
+        first = next((at.value for at in seen if np.isfinite(at.value)), infimum)
+        return max(abs(best.value - infimum), _EXACT * (first - infimum)) or 1.0
 
     def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
         """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
@@ -206,7 +206,7 @@ class Tuning:
         """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
-        # that of one kind is told as the end of the search
+        # that of one kind is reported as the end of the search
         ends = self._ends(one.best.theta) if self.inner.spec.kinds > 1 else None
         if self.strengths.size == 1 or not np.isfinite(one.best.value):
             return Tuned(one.best, np.inf, trace, one.finished, None, at_bound, ends)

@@ -49,11 +49,11 @@ def require_bounds(name: str, problem: AnyProblem) -> None:
     """Raise unless a problem has no penalty, and no constraint but bounds and functions."""
     penalty, constraint = problem.penalty, problem.constraint
     if penalty is not None:
-        raise TypeError(f"{name} takes smooth functions and bounds: given {penalty.name}. Use ProximalGradient.")
+        raise TypeError(f"{name} cannot handle the penalty {penalty.name}. Use ProximalGradient.")
     if constraint is not None and not has_bounds(constraint):
         raise TypeError(
-            f"{name} takes bounds as constraint (dini.sets.Box and its like): given {constraint.name}. State "
-            "others by equality= and inequality=, or use ProjectedGradient."
+            f"{name} takes bounds as constraint (dini.sets.Box or another set of bounds): given {constraint.name}. "
+            "State other constraints by equality= and inequality=, or use ProjectedGradient."
         )
 
 
@@ -72,8 +72,8 @@ def frozen_options(owner: str, options: Any) -> tuple[tuple[str, Any], ...]:
     for name, value in items:
         if not isinstance(name, str) or not isinstance(value, Hashable) or isinstance(value, jax.Array):
             raise TypeError(
-                f"{owner}'s options must be a dictionary of settings that are known and can be hashed (numbers, "
-                f"strings, tuples): given {name}={value!r}."
+                f"{owner}'s options must be a dictionary of hashable values that are not traced (numbers, strings, "
+                f"tuples): given {name}={value!r}."
             )
     return items
 

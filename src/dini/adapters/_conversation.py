@@ -26,7 +26,7 @@ from ._quiet import quiet
 
 #: sessions that have ended and numbers in their questions that are kept, and the seconds that they are kept in any case
 _SESSIONS, _NUMBERS, _KEPT = 10_000, 10_000_000, 10.0
-#: seconds after which a session that nobody goes on with is given up
+#: seconds after which a session that is not continued is cancelled
 _ABANDONED = 3600.0
 
 
@@ -63,7 +63,7 @@ class Ask:
         self._idle = 0
         self.lost = False
         self.best: np.ndarray | None = None
-        #: why it was told to stop, which a library may not pass on
+        #: why it was stopped, which a library may not pass on
         self.stopped: Status | None = None
         #: after so many questions without a better point there is none
         self.patience: int | None = None
@@ -227,8 +227,8 @@ def _padded(question: _Question, width: int) -> tuple[Any, Any, Any]:
 class _Turn(NamedTuple):
     """One callback: brings the reply to a question of a session, and returns the next one.
 
-    The reply to the question of nobody (session zero) is that of the start, and begins one: so that lanes of a batch
-    whose replies differ have a session each, and those that are alike in everything share one.
+    Session zero is no session yet: its reply is that of the start, and begins one. So elements of a batch whose replies
+    differ have a session each, and those that are equal in everything share one.
     """
 
     routine: Routine
@@ -244,7 +244,7 @@ class _Turn(NamedTuple):
             return np.int32(_begin(begun)), *_padded(begun.first, self.width)
         going = _sessions.get(session)
         if going is None:
-            raise RuntimeError("A solve on the host was given up, since nobody went on with it for an hour.")
+            raise RuntimeError("The solve on the host was cancelled: its caller did not continue it for an hour.")
         return np.int32(session), *_padded(going.after(int(number), reply), self.width)
 
 

@@ -59,7 +59,7 @@ class MPAX(Adapter):
     Raises
     ------
     ImportError
-        Where MPAX is not installed.
+        If MPAX is not installed.
 
     References
     ----------
@@ -95,7 +95,7 @@ class MPAX(Adapter):
         super().check(problem, x)
         if problem.A is None and problem.G is None:
             raise TypeError(
-                "MPAX takes programs with equalities or inequalities: given one without. Use InteriorPoint."
+                "MPAX needs a program with equalities or inequalities: given one without. Use InteriorPoint."
             )
 
     def found(self, problem: QuadraticProgram, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
@@ -118,7 +118,7 @@ class MPAX(Adapter):
         given = (parts["Q"], problem.c, *rows) if quadratic else (problem.c, *rows)
         settings = {"eps_abs": self.accuracy, "eps_rel": self.accuracy, "iteration_limit": self.max_steps}
         settings |= dict(self.options)
-        # its programs promote shapes and types in silence
+        # its programs promote shapes and types silently
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             program = (mpax.create_qp if quadratic else mpax.create_lp)(*given, use_sparse_matrix=sparse)
             # of data that are not known yet, MPAX cannot tell

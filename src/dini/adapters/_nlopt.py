@@ -59,7 +59,7 @@ class NLopt(Adapter):
     Raises
     ------
     ImportError
-        Where NLopt is not installed.
+        If NLopt is not installed.
     TypeError, ValueError
         For an algorithm that NLopt has not, or constraints that it does not take.
 
@@ -108,8 +108,8 @@ class NLopt(Adapter):
         bounded = problem.bounded if isinstance(problem, NonlinearProgram) else problem.constraint is not None
         if self.algorithm[0] == "G" and not bounded:
             raise TypeError(
-                f"{self.name} searches a box: given {problem.name} without bounds. Give finite ones, as constraint= or "
-                "lower= and upper=, or use a local algorithm (LD_LBFGS)."
+                f"{self.name} needs bounds on each unknown: given {problem.name} without bounds. Give finite ones, as "
+                "constraint= or lower= and upper=, or use a local algorithm (LD_LBFGS)."
             )
         method = self.algorithm.partition("_")[2] if self.algorithm[0] in "GL" else self.algorithm
         for kind, able in (("equality", _BOTH), ("inequality", (*_BOTH, *_INEQUALITIES))):
@@ -183,8 +183,8 @@ class _Run(NamedTuple):
             return ask.best, Status.STALLED
         except nlopt.invalid_argument as error:
             raise TypeError(
-                f"NLopt refuses {self.algorithm} for this problem or its settings ({solver.get_errmsg()}): "
-                "global algorithms need bounds that are finite, others an inner algorithm (local=)."
+                f"NLopt rejected {self.algorithm} for this problem or these settings ({solver.get_errmsg()}). Global "
+                "algorithms need finite bounds, and some algorithms need an inner one (local=)."
             ) from error
         spent = solver.last_optimize_result() == nlopt.MAXEVAL_REACHED
         return point, Status.MAX_STEPS if spent else Status.RUNNING

@@ -40,8 +40,8 @@ class Optimistix(Adapter):
 
     What Optimistix offers for a kind of problem is offered here: least squares by minimisers, equations by solvers of
     least squares and minimisers, fixed points by all. Constraints, penalties and robust losses are none of its (a
-    minimiser takes a loss). Its point is held against the problem's own condition, and differentiated by dini: in
-    closures, with failures that are told, and to every order.
+    minimiser takes a loss). Its point is checked by the problem's own condition, and differentiated by dini: in
+    closures, with failures reported, and to every order.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ class Optimistix(Adapter):
     Raises
     ------
     ImportError
-        Where Optimistix is not installed.
+        If Optimistix is not installed.
     TypeError
-        Where ``solver`` is none of Optimistix's, or does not solve the problem.
+        If ``solver`` is none of Optimistix's, or does not solve the problem.
 
     References
     ----------

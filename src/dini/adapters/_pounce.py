@@ -56,7 +56,7 @@ class Pounce(Adapter):
     Raises
     ------
     ImportError
-        Where the backend is not installed.
+        If the backend is not installed.
 
     References
     ----------
@@ -145,7 +145,7 @@ class _Functions:
         return np.tril_indices(self._n)
 
     def intermediate(self, *figures: Any) -> bool:
-        """Return whether to go on."""
+        """Return whether to continue."""
         del figures
         return self._asked.stopped is None
 
@@ -177,6 +177,6 @@ class _Run(NamedTuple):
         settings |= {"bound_relax_factor": 0.0} | dict(self.options)
         for name, setting in settings.items():
             program.add_option(name, setting)
-        point, told = program.solve(np.clip(x0, lower, upper))
-        status = int(told["status"])
+        point, info = program.solve(np.clip(x0, lower, upper))
+        status = int(info["status"])
         return point, _ENDS.get(status, Status.RUNNING if status >= 0 else Status.STALLED)

@@ -18,7 +18,7 @@ from ._faces import face_solver, on_face
 from ._program_data import HostSolution, ProgramData, Unpacked, finite_rows, in_units
 from ._quiet import quiet
 
-#: how each solver is told the accuracy; of others the default stands
+#: the arguments for the accuracy of each solver; others keep their defaults
 _ACCURACY = {
     "osqp": ("eps_abs", "eps_rel"),
     "proxqp": ("eps_abs", "eps_rel"),
@@ -72,7 +72,7 @@ class QPSolvers(Adapter):
     Raises
     ------
     ImportError
-        Where qpsolvers or the solver's package is not installed.
+        If qpsolvers or the solver's package is not installed.
     ValueError
         For a name that qpsolvers does not know.
 
@@ -165,9 +165,9 @@ class _Run(NamedTuple):
         settings = dict.fromkeys(_ACCURACY.get(self.solver, ()), accuracy)
         settings |= _MORE.get(self.solver, {}) | dict(self.options)
         found = known.solve_problem(problem, solver=self.solver, initvals=start / units.length, **settings)
-        told = None if found.found else _nothing(data)
-        if told is not None and (told.status != Status.STALLED or found.x is None):
-            return told
+        none_found = None if found.found else _nothing(data)
+        if none_found is not None and (none_found.status != Status.STALLED or found.x is None):
+            return none_found
         z = None
         if data.h is not None:
             z = np.zeros(data.h.size)

@@ -91,7 +91,7 @@ class SciPy(Adapter):
     Raises
     ------
     ImportError
-        Where SciPy is not installed.
+        If SciPy is not installed.
     TypeError, ValueError
         For a method that SciPy has not, or a problem that the method cannot solve.
 

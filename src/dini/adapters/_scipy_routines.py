@@ -80,7 +80,7 @@ class Minimize(NamedTuple):
         counts = self.equalities, self.inequalities
         known, turn = Known.of(ask, n, counts, self.first_order), itertools.count()
 
-        # a trust region that rounding errors shrink goes on shrinking
+        # a trust region that rounding errors shrink continues shrinking
         ask.patience = _PATIENCE if self.first_order else None
 
         def value(x: Any) -> float:
@@ -122,7 +122,7 @@ class Minimize(NamedTuple):
         return optimize.NonlinearConstraint(lambda x: known(x)[1 + i].copy(), below, np.zeros(count), **given)
 
     def _accurate(self, x0: Any, slope: float, size: float) -> dict[str, Any]:
-        """Return options by which a method goes on as long as it gains anything; SciPy's own are absolute numbers."""
+        """Return options by which a method continues as long as it makes progress; SciPy's own are absolute numbers."""
         method, limit = self.method, self.limit
         gradient, unit = max(self.accuracy * slope, 1e-300), size or 1.0
         length = self.accuracy * unit

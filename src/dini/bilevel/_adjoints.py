@@ -194,14 +194,14 @@ class _Basis(NamedTuple):
 
 @record
 class Lanczos:
-    r"""The adjoint of a Krylov space that grows by one dimension a step, and begins anew when it has ``size``.
+    r"""The adjoint of a Krylov space that grows by one dimension a step, and restarts when it has ``size``.
 
     From an adjoint :math:`\bar v` on, with the residual :math:`r = b - H \bar v` of the present batch and an
     orthonormal basis :math:`Q_j`, which Lanczos' recurrence extends by one product with the present ``H``,
 
     .. math:: v = \bar v + Q_j T_j^{-1} Q_j^\top r, \qquad T_j = Q_j^\top H Q_j \text{ (tridiagonal)} .
 
-    After ``size`` steps the adjoint becomes :math:`\bar v`. Where ``H`` and ``b`` stand still, the steps are those of
+    After ``size`` steps the adjoint becomes :math:`\bar v`. Where ``H`` and ``b`` are constant, the steps are those of
     conjugate gradients; where they move slowly, the basis of earlier steps still serves. It costs two products with
     ``H`` in a step, and no length of steps. It is meant for exact or large batches: the entries of ``T`` are of
     different batches.
@@ -214,7 +214,7 @@ class Lanczos:
     References
     ----------
     Yang, Yin, Zhang, Zhou, Wen, "LancBiO: dynamic Lanczos-aided bilevel optimization via Krylov subspace", ICLR 2025
-    (arXiv 2404.03331), algorithm LancBiO. Here the basis is orthogonalized anew in each step.
+    (arXiv 2404.03331), algorithm LancBiO. Here the basis is reorthogonalized in each step.
 
     Examples
     --------
@@ -242,14 +242,14 @@ class Lanczos:
     def run(self, v: Tree, given: Adjoint) -> tuple[Any, Any]:
         """Return the next adjoint, and the memory with the larger space."""
         kept, rule = given.memory
-        anew = kept.dimension == self.size
-        base = trees.where(anew, v, kept.base)
+        restarts = kept.dimension == self.size
+        base = trees.where(restarts, v, kept.base)
         image, b = given.product(base, 0)
         residual = trees.neg(trees.add(b, image))
-        rows = trees.where(anew, trees.zeros_like(kept.rows), kept.rows)
-        matrix = jnp.where(anew, 0, kept.matrix)
-        place = jnp.where(anew, 0, kept.dimension)
-        vector = trees.where(anew, _unit(residual), kept.following)
+        rows = trees.where(restarts, trees.zeros_like(kept.rows), kept.rows)
+        matrix = jnp.where(restarts, 0, kept.matrix)
+        place = jnp.where(restarts, 0, kept.dimension)
+        vector = trees.where(restarts, _unit(residual), kept.following)
 
         image = given.product(vector, 0)[0]
         rows = jax.tree.map(lambda r, q: r.at[place].set(q), rows, vector)

@@ -42,7 +42,7 @@ class Batches:
     Raises
     ------
     TypeError, ValueError, IndexError
-        Where the data have no common leading axis, or fewer samples than a batch should have; of ``batches[number]``,
+        If the data have no common leading axis, or fewer samples than a batch should have; of ``batches[number]``,
         where a number is no integer, or there is no such batch.
 
     Examples
@@ -156,15 +156,15 @@ class Batch:
         Raises
         ------
         TypeError
-            Where the batches have two sizes, and the number is a vector, or not known while JAX traces a program:
+            If the batches have two sizes, and the number is a vector, or not known while JAX traces a program:
             :meth:`given_to` works then.
         """
         if self.source.rest is None:
             return _rows(self.source.data, self.number)
         if not known(self.number) or np.ndim(self.number):
             raise TypeError(
-                "The batches are of two sizes, since the one that was given does not divide the number of samples, and "
-                "that of this one is not known while JAX traces a program (or it is several). Use "
+                "The batches have two sizes, because the given size does not divide the number of samples, and the "
+                "size of this batch is not known while JAX traces a program (or these are several batches). Use "
                 "batch.given_to(function), or a size that divides the number of samples."
             )
         number, whole = int(self.number), jax.tree.leaves(self.source.data)[0].shape[0]

@@ -1,4 +1,4 @@
-"""Checks at the doors of bilevel problems."""
+"""Checks of the arguments of bilevel problems."""
 
 from __future__ import annotations
 

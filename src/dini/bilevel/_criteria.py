@@ -14,7 +14,7 @@ from ..checks.settings import positive, require_all_positive, require_count, req
 from ..defaults import Default
 from ..differentiation import Differentiation, Implicit
 from ..differentiation._guards import mark, times
-from ..door import as_solver
+from ..entry import as_solver
 from ..explanations import explained
 from ..functions import as_function
 from ..problems._base import Problem
@@ -78,7 +78,7 @@ def k_fold(
     Raises
     ------
     SolveError
-        Where a fold was not solved (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
+        If a fold was not solved (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
     TypeError, ValueError
         For data without one leading axis, fewer samples than folds, a loss that is not one real number, and an
         ``inner`` that returns no problem.
@@ -123,7 +123,7 @@ def k_fold(
         values, figures = jax.vmap(fold)(left, kept)
         total = total + size * jnp.sum(values)
         ended.append(without_tangent(figures))
-    # in the vmap of the folds a failure is a mark: it is told of here
+    # in the vmap of the folds a failure is only marked: it is reported here
     figures = jnp.concatenate(ended)
     failed = (figures[:, 0] != Status.CONVERGED) & (figures[:, 0] != Status.STOPPED)
     name = f"In one of k_fold's folds, {inner.name if isinstance(inner, Problem) else 'the inner problem'}"
@@ -264,7 +264,7 @@ def monte_carlo_sure(
         \qquad \delta_k \sim N(0, I).
 
     The number of active features of a Lasso, its degrees of freedom, is constant almost everywhere in the strength of
-    the penalty, and the derivative of :math:`\|y - \hat\mu\|^2` alone leads astray. The mean of this estimate, and of
+    the penalty, and the derivative of :math:`\|y - \hat\mu\|^2` alone is misleading. The mean of this estimate, and of
     its derivative, is the risk at a noise whose variance is larger by :math:`\epsilon^2` in the degrees of freedom: a
     small step has less bias, and a derivative of larger variance.
 

@@ -80,8 +80,8 @@ def _require_numbered(name: str, *batches: Any) -> None:
     for which, batch in zip(("outer", "inner"), batches, strict=True):
         if batch is not None and not isinstance(batch, Batch):
             raise TypeError(
-                f"{name} remembers each batch, and needs numbered ones: give those of dini.bilevel.Batches(data, size) "
-                f"as the {which} batch, or None for an objective without batches. Given {trees.describe(batch)}."
+                f"{name} stores a value for each batch and needs numbered batches: pass dini.bilevel.Batches(data, "
+                f"size) as the {which} batch, or None for an objective without batches. Given {trees.describe(batch)}."
             )
 
 
@@ -90,8 +90,8 @@ def _require_table(table: Any, batch: Batch) -> None:
     rows, count = jax.tree.leaves(table)[0].shape[0], batch.source.count
     if rows != count:
         raise ValueError(
-            f"SAGA remembers the batches that init was given, {rows} of them: a step was given one of {count}. Pass "
-            "batches of the same dini.bilevel.Batches to init and to step, or call init again."
+            f"SAGA stores a value for each of the {rows} batches that init was given: a step was given one of {count}. "
+            "Pass batches of the same dini.bilevel.Batches to init and to step, or call init again."
         )
 
 

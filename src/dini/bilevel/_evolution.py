@@ -13,7 +13,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..differentiation import Implicit
-from ..door import as_solver
+from ..entry import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
 from ..solvers import LBFGS, Solver

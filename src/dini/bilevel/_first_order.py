@@ -182,7 +182,7 @@ class BOME(Method):
     Raises
     ------
     ValueError
-        Where the inner problem has a constraint or a penalty.
+        If the inner problem has a constraint or a penalty.
 
     References
     ----------

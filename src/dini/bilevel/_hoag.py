@@ -12,7 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive
 from ..differentiation import Implicit
-from ..door import as_solver
+from ..entry import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
 from ..solvers import LBFGS, Solver
@@ -27,9 +27,9 @@ from ._rules import Schedule, as_rule
 
 #: what to do where a method fails that solves its inner problems
 SOLVED = (
-    "The inner problem or its adjoint system could not be solved, or an objective is not finite: "
-    "dini.bilevel.value_and_hypergradient(outer, inner, state.theta, state.x), at the last sound state, says which and "
-    "why. Take shorter outer steps, bound theta by a constraint, or start elsewhere."
+    "The inner problem or its adjoint system could not be solved, or an objective is not finite. "
+    "dini.bilevel.value_and_hypergradient(outer, inner, state.theta, state.x), at the last finite state, reports the "
+    "cause. Reduce the outer step size, bound theta by a constraint, or start elsewhere."
 )
 
 
@@ -188,7 +188,8 @@ class HOAG(Method):
         # the first step moves by a tenth of the point's size, or by a tenth
         size, steepness = trees.norm(at), trees.norm(slope)
         start = 0.1 * jnp.where(size > 0, size, 1) / jnp.where(steepness > 0, steepness, 1)
-        # where the tolerance lets the inner solution and the gradient stand, a trial says nothing of the objective
+        # where the tolerance lets the inner solution and the gradient stand, a trial is not informative about the
+        # objective
         same = trees.max_abs(trees.sub(found.state.x, state.x)) == 0
         same &= trees.norm(changed) <= 16 * trees.eps(slope) * steepness
         still = same & (square > 0)

@@ -18,7 +18,7 @@ from ..differentiation._certificate import first, guarded, leading, reverse
 from ..differentiation._guards import mark, times
 from ..differentiation._linearization import Linearization, Parameters, linearize
 from ..differentiation._tangents import solve_real
-from ..door import as_solver
+from ..entry import as_solver
 from ..explanations import explained
 from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced
@@ -99,7 +99,7 @@ def value_and_hypergradient(
     .. math:: (\partial_1 F)^\top u = -\nabla_1 f, \qquad \nabla h = \nabla_2 f + (\partial_2 F)^\top u .
 
     ``jax.value_and_grad`` through :func:`dini.solve` computes the same. This function also returns the adjoint, at
-    which the next evaluation's linear solve starts, and judges the gradient by a certificate.
+    which the next evaluation's linear solve starts, and checks the gradient by a certificate.
 
     Parameters
     ----------
@@ -134,9 +134,9 @@ def value_and_hypergradient(
     Raises
     ------
     SolveError
-        Where the inner solve fails.
+        If the inner solve fails.
     DerivativeError
-        Where the adjoint system cannot be solved, or the certificate's verdict is bad.
+        If the adjoint system cannot be solved, or the certificate's verdict is bad.
     TypeError, ValueError
         For input that does not fit.
 

@@ -41,7 +41,7 @@ class State(NamedTuple):
         Number of steps.
     status
         A :class:`dini.Status`: ``RUNNING``; ``NONFINITE`` after a step that is not finite, ``DIVERGED`` where an
-        unknown runs away (see :class:`Reach`). Such a step is not taken, and nothing moves any more.
+        unknown diverges (see :class:`Reach`). Such a step is not taken, and nothing moves any more.
     memory
         What estimators and rules remember.
     reach
@@ -114,14 +114,14 @@ class Method:
         key
             A random key, for the batches.
         on_failure
-            What to do where a step is not finite or an unknown runs away, as in :func:`dini.solve`: ``"raise"`` (under
+            What to do where a step is not finite or an unknown diverges, as in :func:`dini.solve`: ``"raise"`` (under
             ``vmap``, NaN in the lanes that failed), ``"warn"``, ``"nan"``, or ``"ignore"``, which returns the last
-            state that was sound, to be told by its ``status``.
+            finite state, whose ``status`` says so.
 
         Raises
         ------
         SolveError
-            Where a step is not finite, or an unknown runs away (under ``jit``, JAX wraps it in its own exception).
+            If a step is not finite, or an unknown diverges (under ``jit``, JAX wraps it in its own exception).
         TypeError, ValueError
             For input that does not fit.
         """
@@ -135,7 +135,7 @@ class Method:
                     f"{name} must be dini.bilevel.Batches(data, size) or None: given {type(batches).__name__}."
                 )
         if key is None and (outer is not None or inner is not None):
-            raise TypeError("key must be a random key, such as jax.random.key(0), for batches are drawn: given None.")
+            raise TypeError("key must be a random key to draw batches, such as jax.random.key(0): given None.")
         taken = _run_compiled if _compilable(self, state, outer, inner) else _run
         end = taken(self, state, steps, outer, inner, key)
         figures = jnp.stack([jnp.asarray(figure, end.error.dtype) for figure in (end.status, end.steps, end.residual)])
@@ -148,8 +148,8 @@ class Method:
     def remedy(self) -> str:
         """What to do where a run fails."""
         return (
-            "Take shorter steps: those of x must be less than two over the largest eigenvalue of the inner Hessian, "
-            "those of v as well; those of theta leave x and v time to follow. Start where both objectives are finite, "
+            "Reduce the step sizes: those of x and v must be less than two over the largest eigenvalue of the inner "
+            "Hessian, and that of theta small enough for x and v to follow. Start where both objectives are finite, "
             "and bound theta by a constraint."
         )
 
@@ -176,10 +176,10 @@ class _Failure(Report):
         """Return the exception."""
         status, steps, residual = figures[0]
         end = Status(int(status))
-        seen = "the unknowns run away" if end == Status.DIVERGED else "a step became NaN or infinite"
+        seen = "the unknowns diverged" if end == Status.DIVERGED else "a step became NaN or infinite"
         return SolveError(
             f"{self.method} has failed: {end.name}, {seen} after {int(steps)} steps, where the inner problem's "
-            f"residual was {float(residual):.1e}. {self.remedy} To get the last sound state instead, pass "
+            f"residual was {float(residual):.1e}. {self.remedy} To get the last finite state instead, pass "
             'on_failure="ignore".',
             end,
         )

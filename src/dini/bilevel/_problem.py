@@ -50,7 +50,7 @@ class Bilevel:
     Where the inner problem has a constraint or a penalty, its solution is the fixed point of :math:`x =
     \mathrm{prox}(x - \eta D_x)`. With ``P`` the derivative of the proximal operator there, which is symmetric, the
     adjoint is the fixed point of :math:`v = P(v - \eta D_v)`, and :math:`D_\theta` is as before. (Where the minimum of
-    ``h`` is a kink, since the active constraints change there, the steps end near it and go to and fro.)
+    ``h`` is a kink, since the active constraints change there, the steps end near it and oscillate.)
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How far a bilevel loop is: residuals that no length of a step changes, and whether the unknowns run away."""
+"""How far a bilevel loop is: residuals that no length of a step changes, and whether the unknowns diverge."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def residual(
 
 
 class Reach(NamedTuple):
-    r"""What shows that the unknowns of a loop of one's own run away: the largest numbers of its first steps.
+    r"""What shows that the unknowns of a user's own loop diverge: the largest numbers of its first steps.
 
     An unknown has diverged where the largest element of its gradient has grown, since the first ten steps, by more than
     one over the unit roundoff, and its own by more than the root of that. Steps that are too long for a

@@ -47,7 +47,7 @@ class Stochastic(Method):
     numbered ones of :class:`Batches`. Of a :class:`Batch` with several numbers, the parts of a step use one each, in
     turn (``method.batches`` says how many there are); any other batch serves all parts. The methods have no stopping
     test: ``state.error`` is the norm of the last estimate, ``state.residual`` that of the inner gradient, and
-    ``state.status`` tells where a step was not finite or an unknown runs away.
+    ``state.status`` tells where a step was not finite or an unknown diverges.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ class Stochastic(Method):
         set_rule("outer_step", as_rule("outer_step", self.outer_step, sized=penalized))
         if composite and self.adjoint_step is not None:
             raise ValueError(
-                f"The adjoint of {inner.name} takes steps of the inner length, since both belong to one proximal map: "
-                "leave adjoint_step out."
+                f"adjoint_step must be left out for {inner.name}: the adjoint uses the step size of the inner problem, "
+                "since both belong to one proximal map."
             )
         if self.adjoint_step is not None:
             set_rule("adjoint_step", as_rule("adjoint_step", self.adjoint_step))
@@ -148,7 +148,7 @@ class Stochastic(Method):
             )
         if not isinstance(self.adjoint, LinearSGD) and not isinstance(self.estimator, SGD):
             raise ValueError(
-                f"{type(self.adjoint).__name__} takes products on the step's own batches, which no estimator corrects: "
+                f"{type(self.adjoint).__name__} uses the batches of the current step, which no estimator corrects: "
                 f"given estimator={self.estimator!r}. Use adjoint=LinearSGD(), or estimator=SGD() with an "
                 "outer_estimator."
             )

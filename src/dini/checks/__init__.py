@@ -1,1 +1,1 @@
-"""What is checked at the door, and what is said there."""
+"""Checks of arguments and settings, and their errors."""

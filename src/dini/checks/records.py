@@ -19,9 +19,9 @@ def record[Class: type](*, init: bool) -> Callable[[Class], Class]: ...
 def record(cls: Any = None, /, *, init: bool = True) -> Any:
     """Make a class a frozen dataclass and a pytree, whose constructor explains what it does not take.
 
-    Three things that stand above each class of the house, in this order: :func:`dataclasses.dataclass`,
-    :func:`dini.trees.register` (fields whose metadata say ``static`` are no leaves), and
-    :func:`dini.explanations.explained` around ``__init__``, which answers other libraries' words for a setting.
+    It applies to each class of this library, in this order: :func:`dataclasses.dataclass`,
+    :func:`dini.trees.register` (fields whose metadata say ``static`` are not leaves), and
+    :func:`dini.explanations.explained` around ``__init__``, which recognizes other libraries' names of a setting.
     """
 
     def made(cls: Any) -> Any:

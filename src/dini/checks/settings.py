@@ -1,4 +1,4 @@
-"""Checks of settings at the door. Values that are not known yet (traced arrays) pass."""
+"""Checks of settings. Values that are not known yet (traced arrays) pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other libraries' names over this house, where the distributions that have them are installed."""
+"""Other libraries' names for dini, where the distributions that have them are installed."""
 
 from __future__ import annotations
 

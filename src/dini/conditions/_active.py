@@ -109,7 +109,7 @@ class ActiveConstraints(Condition):
     step_size: Any = None
 
     def at(self, problem: Constrained, x: Tree, *args: Tree) -> ActiveConstraints:
-        """Return the condition with the active constraints and the units of their margins settled."""
+        """Return the condition with the active constraints and the units of their margins fixed."""
         units = units_at(problem, x, *args)
         above = jax.lax.stop_gradient(margins(problem, x, units, *args))
         general, low, high = jax.tree.map(lambda m: active(m, 0, -jnp.inf), above)
@@ -161,7 +161,7 @@ class ActiveConstraints(Condition):
         r"""Return whether the Hessian of the Lagrangian is positive definite on the active constraints' tangent space.
 
         With the projector :math:`P` onto it, and a positive :math:`\sigma`, where :math:`P H P + \sigma (I - P)` is.
-        Above the sizes at which matrices are made, and with a set or a penalty, nothing is said.
+        Above the sizes at which matrices are made, and with a set or a penalty, there is no such check.
         """
         if problem.part is not None or trees.size(x) > DENSE_LIMIT:
             return True
@@ -194,7 +194,7 @@ class ActiveConstraints(Condition):
     def error(self, problem: Constrained, x: Tree, *args: Tree) -> jax.Array:
         r"""Return the largest violation of the conditions, relative.
 
-        That of a constraint counts beside its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force beside the
+        That of a constraint is relative to its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force relative to the
         largest, and what it does where its element moves by its own size, beside the largest force times its element.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
@@ -212,7 +212,7 @@ class ActiveConstraints(Condition):
         least = trees.eps(primal) ** 0.5 * size
 
         def beside(c: jax.Array, slopes: jax.Array) -> jax.Array:
-            """Return a violation beside the terms of its own constraint."""
+            """Return a violation relative to the terms of its own constraint."""
             row = jnp.sqrt(jnp.sum(jnp.square(slopes), axis=-1))
             return _ratio(c, jnp.maximum(dot(jnp.abs(slopes), jnp.abs(flat)), least * row))
 

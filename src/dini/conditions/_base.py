@@ -32,12 +32,12 @@ class Condition:
         raise NotImplementedError
 
     def at(self, problem: Any, x: Tree, *args: Tree) -> Condition:
-        """Return the condition with what is left open (such as a step size) settled at ``x``."""
+        """Return the condition with what is left open (such as a step size) fixed at ``x``."""
         del problem, x, args
         return self
 
     def settled_like(self, other: Any) -> Condition:
-        """Return this condition with what :meth:`at` settled in ``other``."""
+        """Return this condition with what :meth:`at` fixed in ``other``."""
         del other
         return self
 
@@ -61,7 +61,7 @@ class Condition:
         return Linearized(lambda u: self(problem, u, *args), x), None
 
     def kinks(self, problem: Any, x: Tree, *args: Tree) -> tuple[Any, Any, Any] | None:
-        """Return what has kinks in the condition, settled at ``x``, or ``None`` where it is smooth.
+        """Return what has kinks in the condition, fixed at ``x``, or ``None`` where it is smooth.
 
         It is a projection or proximal operator: its argument as a function of the unknown, the operator, and the
         distance of an argument from a kink.

@@ -50,14 +50,14 @@ class ConeKKT(Condition):
     .. math:: F = \begin{pmatrix} P x + c + A^\top y \\ s - \Pi_K(s - \rho y) \end{pmatrix}, \qquad
               \partial F = \begin{pmatrix} P & A^\top \\ -(I - D) A & \rho D \end{pmatrix}, \quad D = \Pi_K'(s - \rho y)
 
-    The derivative does not depend on :math:`\rho`, one number for each elementary cone, which is settled at ``x`` by
+    The derivative does not depend on :math:`\rho`, one number for each elementary cone, which is fixed at ``x`` by
     what is large in the program. The system is regular where the solution is unique, and strictly complementary: the
     projection has a derivative there.
 
     Parameters
     ----------
     step_size
-        :math:`\rho` and the unit of each row; left open, they are settled at the solution.
+        :math:`\rho` and the unit of each row; left open, they are fixed at the solution.
 
     References
     ----------
@@ -78,7 +78,7 @@ class ConeKKT(Condition):
     step_size: Any = None
 
     def at(self, problem: Conic, x: Tree, *args: Tree) -> ConeKKT:
-        """Return the condition with the units of multipliers settled at ``x``."""
+        """Return the condition with the units of multipliers fixed at ``x``."""
         del args
         if self.step_size is not None:
             return self

@@ -27,7 +27,7 @@ class ConicResidual:
 
     A solution is :math:`z = (x, y - s, 1)` (:meth:`point`), or any positive multiple; :meth:`solution` goes back. As
     ``F`` is homogeneous, its derivative is singular along ``z``. So by default ``w`` is *pinned*: the last residual,
-    which vanishes with the others (:math:`(\Pi z)^\top F = 0`), gives way to :math:`w` minus its value, and the system
+    which vanishes with the others (:math:`(\Pi z)^\top F = 0`), is dropped to :math:`w` minus its value, and the system
     is as regular as the program. With ``pin=False`` the map is the paper's, and needs a linear solver for singular
     systems that gives the solution of minimum norm, :class:`dini.linear.MinimumNorm`; :meth:`solution` removes the free
     direction, so that both agree.
@@ -42,9 +42,9 @@ class ConicResidual:
     Raises
     ------
     TypeError
-        Where ``cones`` is not a :class:`dini.sets.ConeProduct`, or ``z`` no triple.
+        If ``cones`` is not a :class:`dini.sets.ConeProduct`, or ``z`` no triple.
     ValueError
-        Where the shapes of the data do not fit one another.
+        If the shapes of the data do not fit one another.
 
     References
     ----------

@@ -1,4 +1,4 @@
-r"""The conditions of least squares with the Gauss-Newton matrix in the place of the Hessian.
+r"""The conditions of least squares with the Gauss-Newton matrix in place of the Hessian.
 
 Half the sum of :math:`\rho(r_i^2)` has the Hessian
 
@@ -82,11 +82,11 @@ class GaussNewton(Condition):
         return self.base(problem, x, *args)
 
     def at(self, problem: Residuals, x: Tree, *args: Tree) -> GaussNewton:
-        """Return the condition with what the base leaves open settled."""
+        """Return the condition with what the base leaves open fixed."""
         return dataclasses.replace(self, base=self.base.at(_Frozen(problem, x, args), x, *args))
 
     def settled_like(self, other: GaussNewton) -> GaussNewton:
-        """Return this condition with what was settled in ``other``."""
+        """Return this condition with what was fixed in ``other``."""
         return dataclasses.replace(self, base=self.base.settled_like(other.base))
 
     def structure(self, problem: AnyProblem) -> Any:

@@ -44,7 +44,7 @@ class KL:
             except NotImplementedError as error:
                 name = "no constraint" if constraint is None else constraint.name
                 raise TypeError(
-                    "The KL geometry knows the sets that have an entropy projection, `project_kl`, such as Simplex, "
+                    "The KL geometry needs a set that has an entropy projection, `project_kl`, such as Simplex, "
                     f"NonNegative and TransportationPolytope: given {name}. Use dini.conditions.Geometry for another "
                     "set, or ProjectedGradient."
                 ) from error

@@ -61,7 +61,7 @@ class KKT:
     Raises
     ------
     TypeError
-        Where multipliers are not like their constraints, or the unknown is no triple.
+        If multipliers are not like their constraints, or the unknown is no triple.
 
     References
     ----------
@@ -126,8 +126,8 @@ def _triple(x: Tree, owner: KKT) -> tuple[Any, Any, Any]:
 
 
 _PAIRS = (
-    "the data of a quadratic program come in pairs, F((z, nu, lam), (Q, c), (E, d), (M, h)), with None for constraints "
-    "that are not there"
+    "the data of a quadratic program must be pairs, F((z, nu, lam), (Q, c), (E, d), (M, h)), with None for missing "
+    "constraints"
 )
 
 
@@ -196,7 +196,7 @@ def multipliers(condition: KKT, z: Any, *args: Tree, tolerance: float | None = N
     .. math:: \min_{\nu, \lambda} \|\nabla_1 f + (\partial_1 H)^\top \nu + (\partial_1 G)^\top \lambda\|
 
     with :math:`\lambda_j = 0` for the inequalities that are not active, and the smallest solution
-    where the gradients are dependent. A multiplier that comes out negative (from a point that is no solution, or one
+    where the gradients are dependent. A multiplier that comes out negative (from a point that is not a solution, or one
     constraint too many) is set to zero. The Jacobians of the constraints are formed.
 
     Parameters

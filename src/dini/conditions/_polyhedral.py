@@ -45,7 +45,7 @@ class ConvexHull:
     Raises
     ------
     ValueError
-        Where the step size is not positive, or the number of weights is not that of the vertices.
+        If the step size is not positive, or the number of weights is not that of the vertices.
 
     Examples
     --------

@@ -43,7 +43,7 @@ class ProgramKKT(Condition):
 
     Its derivative is symmetric, and regular at a nondegenerate solution: the gradients of the active constraints are
     independent, and ``Q`` is positive definite on what they leave free. An inequality is active where its multiplier
-    is larger than its slack, each beside what is large in the program: at a solution one of them is zero.
+    is larger than its slack, each relative to what is large in the program: at a solution one of them is zero.
     """
 
     def __call__(self, problem: Quadratic, x: Tree, *args: Tree) -> Tree:
@@ -80,12 +80,12 @@ class ProgramKKT(Condition):
         return "symmetric"
 
     def error(self, problem: Quadratic, x: Tree, *args: Tree) -> jax.Array:
-        """Return the largest residual beside what is large in the program: in units of the unknown, or of the gradient.
+        """Return the largest residual relative to the program's size: in units of the unknown, or of the gradient.
 
         A row is divided by its largest element; the multiplier of one that is not active is a force, and measured as
-        one. So neither units nor the size of a row decide. Nor do units of single elements: a row counts beside its own
-        terms as well, and what a force that is left does where its element moves by its size, or a multiplier over its
-        slack, beside the largest term of the gradient times its element.
+        one. So neither units nor the size of a row decide. Nor do units of single elements: a row is relative to its
+        own terms as well, and what a force that is left does where its element moves by its size, or a multiplier over
+        its slack, beside the largest term of the gradient times its element.
         """
         stationary, (equal, left, at_bounds) = self(problem, x, *args)
         units, active, point = units_of(problem, x), self.active(problem, x), x.primal
@@ -161,7 +161,7 @@ def units_of(problem: Quadratic, x: Tree) -> _Units:
 
 
 def _lengths(matrix: Any, side: Any, units: _Units, point: jax.Array) -> jax.Array:
-    """Return what rows are large beside, their own terms at a point; of one without elements, what it is to be."""
+    """Return the scale of each row: its own terms at a point; of one without elements, its right-hand side."""
     size = _largest_elements(matrix)
     whole = size * units.length
     terms = absolute(matrix, point) + jnp.where(jnp.isfinite(side), jnp.abs(side), 0)
@@ -253,8 +253,8 @@ def _rounding(problem: Quadratic, x: Tree) -> tuple[Any, Any]:
     """Return what rounding may leave of multipliers of inequalities and bounds; ``None`` for maps, whose terms hide.
 
     Each is what the gradient's terms leave in the elements that the multiplier pulls at. An element whose terms are
-    multipliers alone may hold nothing but rounding errors, and says nothing of a row; a bound that balances rows which
-    are rounding is one, too.
+    multipliers alone may hold nothing but rounding errors, and is not informative about a row; a bound that balances
+    rows which are rounding is one, too.
     """
     point, dual = x
     matrices = [matrix for matrix in (problem.Q, problem.A, problem.G) if matrix is not None]

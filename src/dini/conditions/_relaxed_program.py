@@ -55,7 +55,7 @@ class RelaxedKKT(Condition):
     Raises
     ------
     ValueError
-        Where ``mu`` is not positive.
+        If ``mu`` is not positive.
     TypeError
         For a problem that is no quadratic program.
 

@@ -52,7 +52,7 @@ class SmoothedProximalGradient(ProximalGradient):
     Raises
     ------
     TypeError
-        Where the problem's constraint is not :class:`dini.sets.NonNegative` or :class:`dini.sets.Box` and its penalty
+        If the problem's constraint is not :class:`dini.sets.NonNegative` or :class:`dini.sets.Box` and its penalty
         not :class:`dini.penalties.L1`.
 
     Examples

@@ -91,9 +91,9 @@ class VariationalInequality:
     Raises
     ------
     TypeError
-        Where the constraint is not a set, or ``G`` does not return a tree like ``x``.
+        If the constraint is not a set, or ``G`` does not return a tree like ``x``.
     ValueError
-        Where the step size is not positive, or the constraint does not fit ``x``.
+        If the step size is not positive, or the constraint does not fit ``x``.
 
     References
     ----------

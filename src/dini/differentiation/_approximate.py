@@ -165,7 +165,7 @@ class Auto(Differentiation):
     Parameters
     ----------
     max_terms
-        Number of terms with which a series is no longer worth while.
+        Number of terms with which a series is no longer worthwhile.
     dense_limit
         Systems of up to this many unknowns are factorized.
 
@@ -202,7 +202,7 @@ class Auto(Differentiation):
             return Implicit(condition, by_size), f"{size} unknowns are not more than dense_limit={self.dense_limit}"
         reducible = condition.structure(problem) is not None or isinstance(condition, conditions.ProximalGradient)
         if reducible or not condition.is_fixed_point(problem):
-            what = "is definite or has a definite reduction" if reducible else "is no fixed point"
+            what = "is definite or has a definite reduction" if reducible else "is not a fixed point"
             return Implicit(condition, by_size), f"the condition {what}"
         return Implicit(condition, linear.SeriesFirst(by_size, self.max_terms)), ""
 

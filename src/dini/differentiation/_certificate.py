@@ -5,8 +5,8 @@ Let ``x`` be the returned point, :math:`A = \partial_1 F` and :math:`B = \partia
 
 .. math:: \delta = -A^{-1} F(x), \qquad x' = x + \delta,
 
-and one evaluation of the linearized condition at :math:`x'` gives two things: :math:`F(x')`, which is small beside
-:math:`F(x)` if the step can be believed, and the residual of the derivative's own equation at the better point,
+and one evaluation of the linearized condition at :math:`x'` gives two things: :math:`F(x')`, which is small compared
+with :math:`F(x)` if the step can be believed, and the residual of the derivative's own equation at the better point,
 
 .. math:: G = \partial_1 F(x')\,\dot x + \partial_2 F(x')\,t .
 
@@ -46,7 +46,7 @@ from ._verdict import TOLERANCE, Certificate, Verdict, failure
 # did not reduce the residual (at the level of rounding, or far away) makes them estimates of the order of magnitude
 # only; one that made it thousands of times larger says nothing at all.
 _SAFETY, _SAFETY_DIGITS, _SAFETY_SIZE, _SAFETY_UNSOLVED = 1.1, 1.2, 2.0, 5.0
-_SAFETY_WITHOUT_NEWTON, _ASTRAY, _EXPLAINED = 30.0, 3e3, 100.0
+_SAFETY_WITHOUT_NEWTON, _TOO_FAR, _EXPLAINED = 30.0, 3e3, 100.0
 # On the other side of a kink the derivative is another one: by how much is anybody's guess.
 _AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
 # Rounding errors of a sum of many terms are a few units in the last place. Where no matrix tells what they do, the
@@ -228,7 +228,7 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _size(derivative: jax.Array, x: Tree, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
-    """Return what a derivative's error is relative to: its norm, and more where that is next to nothing.
+    """Return what a derivative's error is relative to: its norm, and more where that is negligible.
 
     Along ``direction``, a relative change of the parameters by one would change the solution by a unit in the last
     place if the derivative were ``unit``. A derivative that is not even that counts as zero; of another one, rounding
@@ -291,17 +291,17 @@ def _judge(
     estimate = jnp.where(failed, jnp.maximum(unsolved, least), estimate)
     margin, tie = _margin(at, newton, contraction, away, eps)
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
-    astray = _astray(at, newton, solution_error, near, _EXPLAINED * eps * condition)
+    far = _is_far(at, newton, solution_error, near, _EXPLAINED * eps * condition)
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
-    estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
+    estimate = jnp.where(~near & far & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
     enough = estimate + bound <= TOLERANCE
     if not system.dense:
-        # nobody is refused for a caution that the digits do not ask for
+        # a safety factor that the digits do not need refuses no derivative
         wide = jnp.where(failed | tie | (error <= _SMALL), 1, _SAFETY_SIZE / _SAFETY_DIGITS) * estimate
         estimate = jnp.where(enough, jnp.clip(wide, estimate, TOLERANCE), wide)
     estimate = estimate + rounding
-    estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
+    estimate = jnp.where(far & (contraction > _TOO_FAR), jnp.inf, estimate)
     degenerate = changed > CHANGE
     estimate = jnp.where(degenerate, jnp.maximum(estimate, changed), estimate)
     # where the correction is as large as the derivative, nothing may be left of it
@@ -310,7 +310,7 @@ def _judge(
 
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (
-        (~enough | astray | degenerate, Verdict.UNCONVERGED),
+        (~enough | far | degenerate, Verdict.UNCONVERGED),
         (~(bound <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
         (tie, Verdict.TIE),
         (jnp.isnan(estimate), Verdict.NONFINITE),
@@ -346,18 +346,18 @@ def _caution(
     return safety, jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)
 
 
-def _astray(
+def _is_far(
     at: Linearization, newton: _Correction, solution_error: jax.Array, near: jax.Array, explained: jax.Array
 ) -> jax.Array:
-    """Return whether the point is far from a solution; steps of a relative size of ``explained`` come of rounding."""
+    """Return whether the point is far from a solution; rounding errors explain relative steps of ``explained``."""
     eps, size = trees.eps(at.x), trees.norm(at.x)
-    astray = ~(solution_error <= TOLERANCE * size + eps**0.25)
+    far = ~(solution_error <= TOLERANCE * size + eps**0.25)
     if at.structure == "positive definite":
         # a short step may be all of an element in a larger unit than the others; beside its own curvature it is not
         weight = jnp.abs(trees.vdot(newton.nearby, at.matvec(newton.nearby)))
-        astray = astray | ((newton.length <= TOLERANCE * size) & (newton.gain > TOLERANCE**2 * weight))
-    # a step that rounding does not explain and that leads no nearer leads nowhere
-    return astray | (~near & (newton.length > explained * size + eps**0.25))
+        far = far | ((newton.length <= TOLERANCE * size) & (newton.gain > TOLERANCE**2 * weight))
+    # a step that rounding does not explain, and that does not reduce the residual, is not one towards a solution
+    return far | (~near & (newton.length > explained * size + eps**0.25))
 
 
 def _margin(
@@ -390,7 +390,7 @@ def _margin(
 
 
 def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: str) -> Any:
-    """Return a derivative, made harmless where its verdict is bad, as the policy says."""
+    """Return a derivative; where its verdict is bad, apply the policy."""
     figures = certificate.figures
     known = not isinstance(figures, jax.core.Tracer)
     if known and (on_failure == "ignore" or Certificate(np.asarray(figures)).reliable):

@@ -1,4 +1,4 @@
-"""The paper's decorators, for a solver that somebody already has, and the bare products."""
+"""Decorators for an existing solver, as in the paper on implicit differentiation, and the products alone."""
 
 from __future__ import annotations
 
@@ -97,17 +97,17 @@ def custom_root(
     Raises
     ------
     TypeError
-        Where the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
+        If the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
     DerivativeError
-        Where the derivative's linear system cannot be solved, or the point does not satisfy the condition: the residual
+        If the derivative's linear system cannot be solved, or the point does not satisfy the condition: the residual
         is more than one percent of what a change of the point by its own size makes, or, of up to 64 numbers, an
         element is off by more than one percent of its own size.
 
     Notes
     -----
-    The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`. When it is called again,
-    the solver and its derivative are compiled, as by ``jax.jit``, unless it is made anew at each call or reads objects
-    that cannot be watched for changes.
+    The solver is traced by JAX. Other code is called through :func:`jax.pure_callback`. When it is called again,
+    the solver and its derivative are compiled, as by ``jax.jit``, unless it is created again at each call or reads
+    objects whose changes cannot be detected.
 
     References
     ----------
@@ -230,8 +230,8 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         hoisted = hoist(given, start, some)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise TypeError(
-            f"{call.name} asks for the values of its arguments, which JAX does not have while it traces a program. "
-            "Write it with jax.numpy, or call what works on the host (NumPy, SciPy, scikit-learn) through "
+            f"{call.name} needs the values of its arguments, which are not known while JAX traces a program. "
+            "Write it with jax.numpy, or call host code (NumPy, SciPy, scikit-learn) through "
             "jax.pure_callback."
         ) from error
 
@@ -258,7 +258,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         x, aux = hoisted(*constants, parameters[0])
         return Ended(x, rest=aux)
 
-    # of somebody else's solver, no status is known
+    # the status of a foreign solver is not known
     linear_solver, name = closed_solver(linear_solver, hoisted.shape[0]), f"the solution of {call.name}"
     how = How(solve_tangent_at_solution, linear_solver, call.on_failure, name)
     ended = implicit(solved, (hoisted.consts, start), (some, closed), linearize, how)
@@ -322,7 +322,7 @@ def root_jvp(
     Raises
     ------
     DerivativeError
-        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
+        If the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
         linear map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples
@@ -368,7 +368,7 @@ def root_vjp(
     Raises
     ------
     DerivativeError
-        Where the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
+        If the system is singular, or ``x`` is degenerate or far from a root: one Newton step at it changes the
         linear map by more than a quarter. ``on_failure="ignore"`` returns what the formula says at any point.
 
     Examples

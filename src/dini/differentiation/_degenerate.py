@@ -1,6 +1,6 @@
 r"""Whether a solution is degenerate: the linear map of its derivative is singular at the solution itself.
 
-A solver stops beside a degenerate solution, where the map :math:`A` is still regular: a multiple root, a minimum whose
+A solver stops near a degenerate solution, where the map :math:`A` is still regular: a multiple root, a minimum whose
 Hessian is singular. The linear system has a solution there, of any size, and its residual shows nothing. What shows it
 is how :math:`A` changes within the error of the point. Let :math:`F` vanish to the order :math:`m` along a direction in
 which the point is :math:`e` away from the solution. Then :math:`A` is proportional to :math:`e^{m-1}`, the Newton step
@@ -93,10 +93,10 @@ class Doubt(NamedTuple):
     def report(self, name: str, figure: float) -> DerivativeError:
         """Return the exception."""
         return DerivativeError(
-            f"The derivative of {name} is not to be trusted: the linear map of its equation changes by "
-            f"{100 * figure:.0f} % within one Newton step at the point. Either the solution is degenerate (a multiple "
-            "root, a minimum whose Hessian is singular), where it need not have a derivative, or the point is far from "
-            "a solution. Tighten `rtol`; where the solution is degenerate, add a small regularization to the problem. "
+            f"The derivative of {name} is unreliable: the Jacobian of its condition changes by {100 * figure:.0f} % "
+            "within one Newton step from the point. Either the solution is degenerate (a multiple root, a minimum with "
+            "a singular Hessian), where the derivative need not exist, or the point is far from a solution. Tighten "
+            "`rtol`; if the solution is degenerate, add a small regularization to the problem. "
             'If a derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.SINGULAR,
         )

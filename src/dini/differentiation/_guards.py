@@ -1,4 +1,4 @@
-"""What stands between a derivative and the one who asked for it: marks of failed solves, and tests of the point."""
+"""Guards of a derivative: marks of failed solves, and tests of the point."""
 
 from __future__ import annotations
 
@@ -78,28 +78,28 @@ def on_a_solution(
     u = trees.varied(x)
     u = trees.scale((1 + trees.norm(x)) / trees.norm(u), u)
     size, scale = trees.norm(residual), trees.norm(jax.lax.stop_gradient(at.matvec(u)))
-    astray = jnp.zeros_like(size)
+    relative_error = jnp.zeros_like(size)
     if _equations.can_follow(x):
-        astray = _equations.followed(lambda u: at.function(u, parameters), x).astray.astype(size.dtype)
+        relative_error = _equations.followed(lambda u: at.function(u, parameters), x).error.astype(size.dtype)
 
     def report(figures: Any) -> DerivativeError:
-        size, scale, astray = map(float, figures)
-        if astray > TOLERANCE:
+        size, scale, relative_error = map(float, figures)
+        if relative_error > TOLERANCE:
             what = (
-                f"an element of it is off by {100 * astray:.1g} % of its own size, as Newton's method shows, which "
-                "starts at the point"
+                f"an element of it is off by {100 * relative_error:.1g} % of its own size, as Newton's method shows, "
+                "which starts at the point"
             )
         else:
             what = f"the residual is {size:.1e}, a change of the point by its own size makes {scale:.1e}"
         return DerivativeError(
-            f"{name[0].upper()}{name[1:]} does not satisfy the optimality condition that was given: {what}. Check that "
+            f"{name[0].upper()}{name[1:]} does not satisfy the given optimality condition: {what}. Check that "
             "the condition is the solver's, with arguments in the same order, and that the solver converges. If a "
             'derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.CONDITION,
         )
 
-    wrong = ~(size <= TOLERANCE * scale) | (astray > TOLERANCE)
-    return guard(derivative, wrong, report, (jnp.stack([size, scale, astray]),), on_failure)
+    wrong = ~(size <= TOLERANCE * scale) | (relative_error > TOLERANCE)
+    return guard(derivative, wrong, report, (jnp.stack([size, scale, relative_error]),), on_failure)
 
 
 def as_declared(derivative: Any, at: Linearization, on_failure: OnFailure, name: str) -> Any:

@@ -30,7 +30,7 @@ class Linearization(NamedTuple):
     x
         The point.
     function
-        ``(u, parameters) -> F(u, parameters)``, with what the condition settles at ``x`` (a step size) held fixed.
+        ``(u, parameters) -> F(u, parameters)``, with what the condition fixes at ``x`` (a step size) held fixed.
     matvec
         The product with :math:`A = \partial_1 F` at ``x``.
     structure
@@ -100,7 +100,7 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
 
     def function(u: Tree, parameters: Any) -> Any:
         problem, args, condition = parameters
-        # what `at` settled is a constant; what the condition holds itself is a parameter
+        # what `at` fixed is a constant; what the condition holds itself is a parameter
         return condition.settled_like(settled)(problem, u, *args)
 
     kinks = settled.kinks(problem, x, *args)

@@ -72,7 +72,7 @@ class Implicit(Differentiation):
         factor at hand.
     hessian
         Of :class:`dini.LeastSquares` problems, ``"gauss-newton"`` puts :math:`J^\top J` (with the curvature of a robust
-        loss, where that is positive, :math:`J^\top W J`) in the place of the Hessian in the linear system; the
+        loss, where that is positive, :math:`J^\top W J`) in place of the Hessian in the linear system; the
         right-hand side stays exact. No second derivatives of the residuals in the unknown are taken, and the system is
         positive semidefinite. **An approximation**: its relative error is of the size of :math:`\sum_i r_i \nabla^2
         r_i` beside :math:`J^\top J`. The derivative is exact only where the residuals vanish or are linear in the
@@ -83,7 +83,7 @@ class Implicit(Differentiation):
     TypeError
         For another hessian than the exact one and a problem that is not :class:`dini.LeastSquares`.
     ValueError
-        For another hessian together with a condition, or with ``certify``, which vouches for exact derivatives alone.
+        For another hessian together with a condition, or with ``certify``, which certifies exact derivatives only.
 
     References
     ----------
@@ -108,11 +108,11 @@ class Implicit(Differentiation):
     def __post_init__(self) -> None:
         require_choice("Implicit's hessian", self.hessian, ("exact", "gauss-newton"))
         if self.approximate and self.condition is not None:
-            raise ValueError(f"Implicit takes a condition or hessian={self.hessian!r}, which is of the problem's own.")
+            raise ValueError(f"Implicit takes condition or hessian={self.hessian!r}, not both: given both.")
         if self.approximate and self.certify:
             raise ValueError(
-                f"Implicit(hessian={self.hessian!r}) is an approximation, for which certify=True cannot vouch: "
-                "dini.certified.value_and_grad judges it by the exact derivative."
+                f"Implicit(hessian={self.hessian!r}) is an approximation, which certify=True cannot certify. "
+                "dini.certified.value_and_grad compares it with the exact derivative."
             )
         if callable(self.condition):
             object.__setattr__(self, "condition", conditions.as_condition(self.condition))
@@ -280,7 +280,7 @@ class Unrolled(Differentiation):
     Raises
     ------
     DerivativeError
-        Where the derivative has not converged (or what ``on_failure`` says; ``"ignore"`` does not test).
+        If the derivative has not converged (or what ``on_failure`` says; ``"ignore"`` does not test).
 
     References
     ----------
@@ -316,7 +316,7 @@ class Unrolled(Differentiation):
         if not solver.differentiable:
             raise ValueError(
                 f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
-                f"{solver.name} do not (they compare values, or jump between vertices). Use Implicit()."
+                f"{solver.name} do not (it compares values, or moves between vertices). Use Implicit()."
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)

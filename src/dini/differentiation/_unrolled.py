@@ -24,8 +24,8 @@ from ._linearization import Parameters, instantiated, linearize
 from ._rules import rederived
 
 #: What may be left of the equation of a converged point's derivative, over its right-hand side: the derivative's
-#: relative error, which is larger than the point's. After a number of steps that somebody has asked for, only a runaway
-#: can be told from what is wanted.
+#: relative error, which is larger than the point's. After a number of steps that was requested, only a divergence
+#: is known to be an error.
 LEAST, MOST, RUNAWAY = 0.01, 0.1, 10.0
 
 
@@ -97,10 +97,11 @@ def _left_over(x: Tree, replay: Callable[[Any], Any], moved: Parameters) -> tupl
 
 def _failure(name: str, figures: Any) -> DerivativeError:
     return DerivativeError(
-        f"The unrolled derivative of {name} has not converged, though the point has: put into the derivative of the "
-        f"optimality condition, it leaves {float(figures[0]):.1e} of {float(figures[1]):.1e}. A solver fits its steps "
-        "to the way that it takes, and in other directions they need not contract. Use Implicit(), or a solver whose "
-        "steps do (Newton, FixedPointIteration, GradientDescent(step_size=...)); where the start is near the solution, "
-        'more steps. To take the derivative as it is, pass on_failure="ignore".',
+        f"The unrolled derivative of {name} has not converged, although the point has: its residual in the "
+        f"differentiated optimality condition is {float(figures[0]):.1e}, where zero would leave "
+        f"{float(figures[1]):.1e}. Steps that a solver adapts to its own path need not contract in other directions. "
+        "Use Implicit(), or a solver whose steps contract (Newton, FixedPointIteration, "
+        "GradientDescent(step_size=...)); if the start is near the solution, take more steps. To get this derivative "
+        'anyway, pass on_failure="ignore".',
         Status.CONDITION,
     )

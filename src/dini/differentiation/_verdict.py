@@ -1,4 +1,4 @@
-"""What is said of a derivative's accuracy: verdicts, their figures, and the exception for a bad one."""
+"""The message about a derivative's accuracy: verdicts, their figures, and the exception for a bad one."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ def failure(figures: Any, name: str) -> DerivativeError:
     c = Certificate(np.asarray(figures))
     verdict = Verdict(int(c.verdict))
     return DerivativeError(
-        f"The derivative of {name} is not to be trusted: {verdict.name}. {_explained(c.figures)} "
+        f"The derivative of {name} is unreliable: {verdict.name}. {_explained(c.figures)} "
         f"(estimated relative error of the derivative {c.error:.1e}, distance to the solution {c.solution_error:.1e}, "
         f"optimality residual {c.residual:.1e}, relative residual of the linear system {c.linear_residual:.1e}, "
         f"condition number {c.condition:.1e}, distance to the nearest kink {c.margin:.1e}.) "
-        'To take the derivative as it is, pass on_failure="ignore".',
+        'To get this derivative anyway, pass on_failure="ignore".',
         _STATUS[verdict],
     )
 

@@ -1,10 +1,10 @@
-"""The room for explanations: what turns a failure into its cause and the remedy.
+"""Explanations: the cause of a failure, and the remedy.
 
-A check says itself, in one sentence, which argument it refuses, what was given and what is needed. What takes thought
-stands here: what somebody meant who wrote another library's name, which argument an error of JAX's comes from, what to
-do about a solve that has ended so. These modules are functions of what was given, and of the error, that return a
-sentence or an exception, or ``None`` where they know nothing better; they raise nothing. Whoever has failed imports
-them then: what goes well needs none of them.
+A check says itself, in one sentence, which argument it refuses, what was given and what is needed. Longer
+analyses are here: what is meant by a name of another library, which argument causes an error of JAX, what to do about a
+status. The functions take what was given and the error, and return a sentence or an exception, or ``None`` where they
+have no better explanation; they raise nothing. They are imported after a failure only: a call that succeeds needs none
+of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def explained[Function: Callable[..., Any]](
     """Return a function that says more of a keyword that it does not have, and of a start that is missing.
 
     ``owner`` is its name for users, and ``solver`` a solver that takes the settings for which there is none here.
-    ``misused`` is what is said of any arguments that it does not take.
+    ``misused`` is the message about any arguments that it does not take.
     """
     owner = owner or function.__name__
 
@@ -33,10 +33,10 @@ def explained[Function: Callable[..., Any]](
         except (TypeError, ValueError) as error:
             from . import arguments
 
-            told = arguments.cause(error, function, owner, args, keywords, solver=solver, misused=misused)
-            if told is None:
+            better = arguments.cause(error, function, owner, args, keywords, solver=solver, misused=misused)
+            if better is None:
                 raise
-            raise told from None
+            raise better from None
 
     return cast(Function, call)
 
@@ -63,7 +63,7 @@ def missing_part(name: str) -> str | None:
 
 
 def unpacked() -> TypeError:
-    """Return the error for who takes a solution for a tuple."""
+    """Return the error where a solution is used as a tuple."""
     from . import names
 
     return TypeError(names.UNPACKED)

@@ -15,7 +15,7 @@ _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r"missing .*'(\w+)'$")
 
 _DERIVATIVES = (
-    "JAX differentiates the function. One that has its gradient at hand is an object with the methods "
+    "JAX differentiates the function. To give a gradient of your own, pass an object with the methods "
     "__call__(x, *args) and value_and_gradient(x, *args): see dini.Minimize."
 )
 
@@ -64,8 +64,8 @@ _THERE = {
     "bounds": "They belong to the problem: constraint=dini.sets.Box(lower, upper).",
     "lower": "Bounds belong to the problem: constraint=dini.sets.Box(lower, upper).",
     "upper": "Bounds belong to the problem: constraint=dini.sets.Box(lower, upper).",
-    "constraints": f"It is one set: constraint=dini.sets.Box(0.0, 1.0), say. {NONLINEAR}",
-    "penalty": "A penalty goes with dini.minimize, also of residuals: "
+    "constraints": f"A constraint is one set, such as constraint=dini.sets.Box(0.0, 1.0). {NONLINEAR}",
+    "penalty": "A penalty is an argument of dini.minimize, also for residuals: "
     "dini.minimize(lambda x: 0.5 * jnp.sum(residuals(x) ** 2), x0, penalty=dini.penalties.L1(strength)).",
     "implicit_diff": "It is an argument of the solve: differentiation=dini.Implicit() (the default), dini.Unrolled().",
     "implicit_diff_solve": "The derivative's linear solver is set with the derivative: "
@@ -81,7 +81,7 @@ _THERE = {
     "hess": _DERIVATIVES,
     "hessp": _DERIVATIVES,
     "value_and_grad": _DERIVATIVES,
-    "throw": 'It is an argument of the solve: on_failure="ignore", and then look at solution.status.',
+    "throw": 'It is an argument of the solve: pass on_failure="ignore" and check solution.status.',
     "disp": "It is an argument of the solve: monitor=dini.ProgressBar().",
     "verbose": "It is an argument of the solve: monitor=dini.ProgressBar().",
     "callback": "It is an argument of the solve: monitor=dini.Callback(function).",
@@ -89,17 +89,17 @@ _THERE = {
     "unroll": "Everything is compiled; to unroll a solve, pass differentiation=dini.Unrolled().",
 }
 
-#: what is said of a function where :func:`dini.testing.check_gradient` takes a problem
+#: the message about a function where :func:`dini.testing.check_gradient` takes a problem
 CHECKED = (
     "check_gradient compares the derivative of a solution with finite differences, and needs a problem, a solver and a "
     "starting point: check_gradient(dini.Minimize(fun), dini.LBFGS(), x0, *args). The gradient of a function that "
     "solves nothing is checked by jax.test_util.check_grads(fun, (x,), order=1)."
 )
 
-#: what is said where a starting point is missing, by the owner or by the argument's name
+#: the message where a starting point is missing, by the owner or by the argument's name
 _START = {
-    "x0": "{owner} needs a starting point, whose shape is the unknown's: dini.{owner}(fun, x0, *args) with "
-    "x0=jnp.zeros(n), say.",
+    "x0": "{owner} needs a starting point with the shape of the unknown: dini.{owner}(fun, x0, *args) with, for "
+    "example, x0=jnp.zeros(n).",
     "init": "{owner} needs a problem, a solver and a starting point: dini.solve(dini.Minimize(fun), dini.LBFGS(), x0, "
     "*args). dini.minimize(fun, x0, *args) chooses the solver.",
     "check_gradient": CHECKED,
@@ -144,7 +144,7 @@ def cause(
 def _hint(name: str, names: list[str], owner: str) -> str:
     other = _HERE.get(name)
     if other in names:
-        return f"Its name is {other} here."
+        return f"dini calls it {other}."
     if name in ("tol", "atol", "tolerance", "gtol") and "rtol" in names and "tol" not in names:
         return "Its tolerance is rtol, relative to the right-hand side."
     if name in _THERE:
@@ -155,25 +155,25 @@ def _hint(name: str, names: list[str], owner: str) -> str:
         return f"They are arguments of {owner}: it takes {', '.join(names)}."
     near = difflib.get_close_matches(name, names, 1)
     there = ", ".join(names) if names else "none"
-    return (f"Is {near[0]} meant? " if near else "") + f"{owner} takes: {there}."
+    return (f"Did you mean {near[0]}? " if near else "") + f"{owner} takes: {there}."
 
 
 def _verb_hint(name: str, value: Any, names: list[str], owner: str, solver: str, fun: Any) -> str:
-    """Return what is said of an argument that a verb does not have."""
+    """Return the message about an argument that a verb does not have."""
     settings = ("tol", "rtol", "atol", "max_steps", "history", "step_size", "line_search")
     if name in settings[:4] or _HERE.get(name) in settings:
-        return f"The settings of a solver are its own: solver=dini.{solver}({_HERE.get(name, name)}=...), say."
+        return f"Settings belong to the solver: solver=dini.{solver}({_HERE.get(name, name)}=...), for example."
     if name == "options":
-        return f"The settings of a solver are its own: solver=dini.{solver}(max_steps=100), say."
+        return f"Settings belong to the solver: solver=dini.{solver}(max_steps=100), for example."
     if name == "method":
-        return f"A method is an object: {scipy_method(value) or f'solver=dini.{solver}()'}."
+        return f"A method is a solver object: {scipy_method(value) or f'solver=dini.{solver}()'}."
     if name == "args":
         return f"The function's arguments follow the starting point: dini.{owner}(fun, x0, *args)."
     if name == "solve":
         return _THERE["linear_solver"]
     if name not in _THERE and _takes(fun, name):
         return (
-            f"It is an argument of the function, and these follow the starting point: dini.{owner}(fun, x0, {name}). "
+            f"Arguments of the function follow the starting point: dini.{owner}(fun, x0, {name}). "
             "Or bind it by functools.partial."
         )
     return _hint(name, names, owner)

@@ -45,31 +45,29 @@ def mesh(error: Exception) -> TypeError | None:
     text = str(error)
     if re.search(r"\bpvary\b|\bvma\b|manual ax", text):
         return TypeError(
-            "A solve inside of jax.shard_map needs shard_map(..., check_vma=False): its loops start from values that "
-            "are the same on all devices and go on with values that are not, which JAX refuses while it checks for "
-            "that. Where fun has a collective, such as psum, leave shard_map out: a solve of sharded arrays under jit "
-            "works as it is."
+            "A solve inside jax.shard_map needs shard_map(..., check_vma=False): its loops start from values that are "
+            "equal on all devices and continue with values that differ, which JAX's check rejects. If fun contains a "
+            "collective, such as psum, leave shard_map out: a solve of sharded arrays under jit needs no change."
         )
     if type(error).__name__ == "ShardingTypeError" or re.search(r"AxisType.Explicit|Resource axis|\d@\w+[,\]]", text):
         return TypeError(
-            "Over the explicit axes of a mesh only the data of an objective may be split, not an unknown, residuals or "
-            "the lanes of a batch: what is computed from these JAX wants to be told of at every operation. Make the "
-            "axes automatic, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): the same program "
-            "runs."
+            "Only the data of an objective may be sharded over explicit axes of a mesh, not the unknown, the residuals "
+            "or the axis of a batch: JAX would need the sharding of each operation's result. Make the axes automatic, "
+            "jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): then the same program runs."
         )
     return None
 
 
 def misplaced(error: Exception, init: Any, solvers: list[Any]) -> TypeError | None:
-    """Return the error for a function in the place of the starting point, or a solver in that of an argument."""
+    """Return the error for a function in place of the starting point, or a solver in that of an argument."""
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         return TypeError(
             f"init must be a starting point: given {init!r}. The function comes first: dini.minimize(fun, x0, *args)."
         )
     if solvers and "positional argument" in str(error):
         return TypeError(
-            f"A solver goes by name, dini.minimize(fun, x0, *args, solver={solvers[0].name}()): given one in the "
-            "place of the starting point or of an argument of the function."
+            f"A solver is passed by keyword, dini.minimize(fun, x0, *args, solver={solvers[0].name}()): given one as "
+            "the starting point or as an argument of the function."
         )
     return None
 
@@ -77,7 +75,7 @@ def misplaced(error: Exception, init: Any, solvers: list[Any]) -> TypeError | No
 def untraceable(init: Any, args: Any, name: str) -> TypeError | None:
     """Return the error for a leaf that JAX cannot trace, in place of JAX's, which does not name the argument."""
     remedies = {
-        "init": "Take what is no array out of the unknown (equinox.partition does it for a module)",
+        "init": "Leave out of the unknown what is not an array (equinox.partition does this for a module)",
         name: "Bind other values to the function, for example with functools.partial",
     }
     for what, given in {"init": init, name: args}.items():
@@ -89,13 +87,13 @@ def untraceable(init: Any, args: Any, name: str) -> TypeError | None:
 
 
 def numbers_in_a_list(error: Exception, init: Any) -> Exception | None:
-    """Return that a list of numbers is a tree of unknowns, where an error may come of that."""
+    """Return that a list of numbers is a tree of unknowns, which may have caused an error."""
     if not (isinstance(init, list | tuple) and init and all(isinstance(leaf, int | float) for leaf in init)):
         return None
     kind = type(init).__name__
     return (ValueError if isinstance(error, ValueError) else TypeError)(
-        f"The starting point is a {kind}, for JAX a tree of {len(init)} unknowns. For a vector write "
-        f"jnp.array({[float(leaf) for leaf in init]}). With the {kind} this failed: {error}"
+        f"The starting point is a {kind}, which JAX reads as a tree of {len(init)} unknowns. For a vector write "
+        f"jnp.array({[float(leaf) for leaf in init]}). The error with the {kind}: {error}"
     )
 
 
@@ -134,8 +132,8 @@ def not_linear(matvec: Callable[[Any], Any], b: Any, name: str) -> TypeError | N
         jax.eval_shape(lambda v: jax.linear_transpose(matvec, v)(v), b)
     except (AssertionError, NotImplementedError):
         return TypeError(
-            f"matvec of {name} must be linear in its argument, made of operations that JAX can transpose, and is not. "
-            "For a nonlinear equation use dini.root; what does not depend on the unknown belongs to the right-hand "
-            "side b."
+            f"matvec of {name} must be linear in its argument and made of operations that JAX can transpose: it is "
+            "not. For a nonlinear equation use dini.root; move terms that do not depend on the unknown to the "
+            "right-hand side b."
         )
     return None

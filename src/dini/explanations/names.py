@@ -116,8 +116,8 @@ _VERBS = {"Minimize": "minimize", "LeastSquares": "least_squares", "Root": "root
 _METHODS = {
     "run": "{solve}.",
     "run_iterator": "dini.run_iterator({problem}, solver, x0, iterator).",
-    "init_state": "{solve}, or in a loop by hand state = solver.init({problem}, x0, *args).",
-    "update": "{solve}, or in a loop by hand x, state = solver.step({problem}, x, state, *args).",
+    "init_state": "{solve}, or in your own loop state = solver.init({problem}, x0, *args).",
+    "update": "{solve}, or in your own loop x, state = solver.step({problem}, x, state, *args).",
     "optimality_fun": "problem.condition(problem, x, *args), where problem = {problem}.",
     "l2_optimality_error": "problem.condition.error(problem, x, *args), where problem = {problem}.",
 }
@@ -139,9 +139,9 @@ _SOLUTION = {
     "njev": "The number of steps is solution.stats.steps; a step evaluates the function and its gradient about once.",
 }
 
-#: what is said to who takes a solution for a tuple
+#: the message where a solution is used as a tuple
 UNPACKED = (
-    "A Solution is one object and no tuple (x, state): take solution.x, and with return_state=True solution.state. "
+    "A Solution is one object, not a tuple (x, state): take solution.x, and with return_state=True solution.state. "
     "Also: solution.value, solution.status, solution.stats, solution.aux, solution.history."
 )
 
@@ -175,7 +175,7 @@ def of_module(module: str, name: str) -> AttributeError:
     if name.startswith("_"):  # asked for by tools
         return AttributeError(said, name=name)
     root = module.partition(".")[0]
-    # those of dini are there as soon as somebody asks; another library on top may have none of them
+    # those of dini are there on first access; another library on top may have none of them
     there = deferred if root == "dini" else sys.modules.get
     public = lambda where: getattr(there(where), "__all__", ())
     hint = next((f"It is {root}{place}.{name}." for place in _MODULES if name in public(root + place)), None)
@@ -183,10 +183,10 @@ def of_module(module: str, name: str) -> AttributeError:
         hint = f"Write {_OTHER_LIBRARIES[name]}."
     lower = {each.lower(): each for each in public(module)}
     if hint is None and (near := [lower[each] for each in difflib.get_close_matches(name.lower(), lower, 1)]):
-        hint = f"Is {module}.{near[0]} meant?"
+        hint = f"Did you mean {module}.{near[0]}?"
     return AttributeError(said if hint is None else f"{said}. {hint}", name=name)
 
 
 def of_solution(name: str) -> str | None:
-    """Return what is said of a part that other libraries' solutions have, or ``None``."""
+    """Return the message about a part that other libraries' solutions have, or ``None``."""
     return _SOLUTION.get(name)

@@ -1,20 +1,20 @@
-"""Parts of a problem that are something else: what to write in the place of what was given."""
+"""Parts of a problem that are something else: what to write in place of what was given."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: what is said of constraints that are functions
+#: the message about constraints that are functions
 NONLINEAR = (
-    "Functions go by name: dini.minimize(fun, x0, equality=h, inequality=g), with h(x, *args) = 0 and g(x, *args) <= 0 "
-    '(SciPy\'s "ineq" is the other sign: g = -fun), and constraint=dini.sets.Box(lower, upper) for bounds beside them. '
-    "As constraint= go sets of dini.sets (Box, Affine, Polyhedron, ...), and dini.sets.Custom(project) for a set that "
-    "you can project onto."
+    "Constraint functions are passed by name: dini.minimize(fun, x0, equality=h, inequality=g), with h(x, *args) = 0 "
+    'and g(x, *args) <= 0 (SciPy\'s "ineq" has the opposite sign: g = -fun), with constraint=dini.sets.Box(lower, '
+    "upper) for additional bounds. constraint= takes sets of dini.sets (Box, Affine, Polyhedron, ...), and "
+    "dini.sets.Custom(project) for a set that you can project onto."
 )
 
 
 def no_set(part: Any, *, penalty: bool) -> str:
-    """Return what to write in place of a constraint that is no set; ``penalty`` says that it is a penalty."""
+    """Return what to write in place of a constraint that is not a set; ``penalty`` says that it is a penalty."""
     if penalty:
         return "A penalty is given as penalty=."
     if callable(part) and not isinstance(part, type):
@@ -25,10 +25,10 @@ def no_set(part: Any, *, penalty: bool) -> str:
         return f"For bounds write dini.sets.Box({part[0]}, {part[1]})."
     if isinstance(part, list | tuple | dict):
         return (
-            "For a set for each part of the unknown write dini.sets.Product(tree), with dini.sets.Free() for a part "
-            "that has none; for several sets at once dini.sets.Intersection([...])."
+            "For one set for each part of the unknown write dini.sets.Product(tree), with dini.sets.Free() for a part "
+            "without a constraint; for several sets at once dini.sets.Intersection([...])."
         )
-    return "For one of your own write dini.sets.Custom(project)."
+    return "For your own set write dini.sets.Custom(project)."
 
 
 def no_penalty(part: Any, *, constraint: bool) -> str:
@@ -36,15 +36,15 @@ def no_penalty(part: Any, *, constraint: bool) -> str:
     if constraint:
         return "A set is given as constraint=."
     if callable(part) and not isinstance(part, type):
-        return "A smooth term goes into fun; for one with a proximal operator write dini.penalties.Custom(value, prox)."
+        return "Add a smooth term to fun; for one with a proximal operator write dini.penalties.Custom(value, prox)."
     if isinstance(part, list | tuple | dict):
         return (
-            "For a penalty for each part of the unknown write dini.penalties.Product(tree), with "
-            "dini.penalties.Indicator(dini.sets.Free()) for a part that has none."
+            "For one penalty for each part of the unknown write dini.penalties.Product(tree), with "
+            "dini.penalties.Indicator(dini.sets.Free()) for a part without one."
         )
     if isinstance(part, int | float):
         return f"For a strength write dini.penalties.L1({part}) or dini.penalties.Ridge({part})."
-    return "For one of your own write dini.penalties.Custom(value, prox)."
+    return "For your own penalty write dini.penalties.Custom(value, prox)."
 
 
 def no_number(output: Any, leaves: list[Any], *, pair: bool) -> str:
@@ -101,7 +101,7 @@ def other_solver(problem: Any) -> str:
 
 
 def no_monitor(monitor: Any, name: str, *, of_the_class: bool) -> str:
-    """Return what was given in the place of a monitor, a function of that name perhaps, and what to write."""
+    """Return what was given in place of a monitor, a function of that name perhaps, and what to write."""
     if of_the_class:
         given, write = f"the class {monitor.__name__}", f"monitor=dini.{monitor.__name__}(...)"
     elif callable(monitor):

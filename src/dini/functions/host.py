@@ -20,7 +20,7 @@ def _to_bits(array: jax.Array) -> jax.Array:
 def call_on_host(fun: Callable[..., Tree], out: Tree, *given: Tree) -> Any:
     """Call a NumPy function of trees of arrays, of the lanes of a batch one by one.
 
-    A callback runs in a thread of its own, which knows nothing of ``jax.enable_x64`` around the program: JAX would
+    A callback runs in a thread of its own, which does not see ``jax.enable_x64`` around the program: JAX would
     round all that goes in and out to float32 there. So float64 numbers travel as bits.
 
     Parameters

@@ -1,9 +1,9 @@
 """Whether two programs that JAX has traced are the same.
 
-A function that is made anew at each call, a ``lambda`` in a loop say, is traced anew, and its program is the old one
-with other arrays. Two programs are the same if they make the same steps with the same parameters on values of the same
-types. Parameters are compared by equality, programs in them as programs, and rules of derivatives by what they are made
-of; what cannot be compared is different, which costs a compilation and no wrong answer.
+A function that is created at each call, such as a ``lambda`` in a loop, is traced again, and its program is the old
+one with other arrays. Two programs are the same if they make the same steps with the same parameters on values of the
+same types. Parameters are compared by equality, programs in them as programs, and rules of derivatives by what they are
+made of; what cannot be compared is different, which costs a compilation and no wrong answer.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _same(a: Any, b: Any) -> bool:
         return True
     try:
         return bool(a == b)
-    except Exception:  # arrays, or an equality of somebody's own
+    except Exception:  # arrays, or a user's own equality
         return False
 
 

@@ -1,4 +1,4 @@
-"""Programs that are compiled once for functions that are made anew.
+"""Programs that are compiled once for functions that are created again at each call.
 
 ``jax.jit`` knows a function by its identity. A ``lambda`` in a loop is another object each time, with other arrays in
 its closure, and a compilation each time. Here what is to be compiled is first *made* explicit: the functions in it are
@@ -60,14 +60,14 @@ _IS_USER_FUNCTION = UserFunction.__instancecheck__
 _programs = _Memory(1024)
 #: what came more than once, by the structure of the arguments and the identities of the functions in them
 _known = _Memory(64)
-#: hashes of what came: what is made anew at each call does not come again and is not kept
+#: hashes of what came: an object that is created at each call does not come again and is not kept
 _seen = _Memory(1024)
 _contexts = itertools.count()
 
 
 @jax.jit
 def _numbered() -> jax.Array:
-    """Return as many numbers as there were configurations of JAX before: a new one is traced anew."""
+    """Return as many numbers as there were configurations of JAX before: a new one is traced again."""
     return jnp.zeros(next(_contexts))
 
 
@@ -128,7 +128,7 @@ def call(run: Callable[..., Any], make: Callable[..., Any], operands: tuple[Any,
 
 
 def _place(fun: Any) -> Any:
-    """Return what tells a function from others that live; a method is made anew whenever it is looked up."""
+    """Return what distinguishes a function from others that live; each look-up of a method creates another one."""
     return (id(fun.__self__), id(fun.__func__)) if type(fun) is MethodType else id(fun)
 
 

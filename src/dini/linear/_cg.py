@@ -91,9 +91,8 @@ class CG(ShortRecurrence):
         """Return the solver for a positive semidefinite system that stands for the one which it was made for."""
         if self.preconditioner is not None or self.x0 is not None or self.x0_transposed is not None:
             raise ValueError(
-                "CG solves a proximal fixed point through another, positive semidefinite system, for which a "
-                "preconditioner or an initial guess of the fixed point's own system means nothing. Use them with "
-                "GMRES() or BiCGStab()."
+                "CG solves another, positive semidefinite system for a proximal fixed point, to which a preconditioner "
+                "or an initial guess for the original system does not apply. Use them with GMRES() or BiCGStab()."
             )
         return self
 

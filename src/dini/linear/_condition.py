@@ -50,7 +50,7 @@ def condition_estimate(
     Raises
     ------
     ValueError
-        Where ``iterations`` is less than two, or ``like`` is empty.
+        If ``iterations`` is less than two, or ``like`` is empty.
 
     References
     ----------

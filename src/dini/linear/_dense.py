@@ -122,7 +122,7 @@ class Dense:
     Parameters
     ----------
     factorization
-        ``"auto"``, ``"cholesky"`` (the user vouches for definiteness) or ``"lu"`` (for a stationary point that is no
+        ``"auto"``, ``"cholesky"`` (the matrix must be definite) or ``"lu"`` (for a stationary point that is no
         minimum, say).
     """
 

@@ -208,7 +208,8 @@ def as_map(name: str, value: Any, shape: tuple[int, int], dtype: Any) -> LinearM
         out = jax.eval_shape(fun, like)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name} must map vectors of {shape[1]} elements to vectors of {shape[0]}: given one, it says: {error}"
+            f"{name} must map vectors of {shape[1]} elements to vectors of {shape[0]}: called with one, it raised "
+            f"{error}"
         ) from error
     if getattr(out, "shape", None) != (shape[0],) or out.dtype != dtype:
         raise ValueError(
@@ -236,16 +237,16 @@ def _linear(name: str, fun: Any, like: Any) -> Any:
         jax.eval_shape(lambda x: jax.linear_transpose(fun, x)(fun(x)), like)
     except (AssertionError, NotImplementedError) as error:
         raise TypeError(
-            f"{name} must be a linear function, made of operations that JAX can transpose, and is not: {error}. For "
-            "equations and inequalities that are not linear use dini.minimize(fun, x0, equality=..., inequality=...)."
+            f"{name} must be a linear function, made of operations that JAX can transpose: it is not ({error}). For "
+            "nonlinear equations and inequalities use dini.minimize(fun, x0, equality=..., inequality=...)."
         ) from error
     offset = jnp.max(jnp.abs(fun(jnp.zeros(like.shape, like.dtype))), initial=0)
     if isinstance(offset, jax.core.Tracer):
         return _IfLinear(fun, jnp.where(offset == 0, 1, jnp.nan).astype(like.dtype))
     if offset != 0:
         raise ValueError(
-            f"{name} must be a linear function: that of zero has elements of size {float(offset):.1e}. Take what does "
-            "not depend on the unknown over to the right-hand side."
+            f"{name} must be a linear function: its value at zero has elements of size {float(offset):.1e}. Move terms "
+            "that do not depend on the unknown to the right-hand side."
         )
     return fun
 

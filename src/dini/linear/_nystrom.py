@@ -26,20 +26,21 @@ class Nystrom:
     .. math:: P^{-1} = \lambda_k\, U \Lambda^{-1} U^\top + (I - U U^\top),
 
     with the smallest eigenvalue :math:`\lambda_k` of :math:`\Lambda`. What is left of the condition number is about
-    :math:`\lambda_k` over the smallest eigenvalue of ``A``: it pays where few eigenvalues are large, as those of the
-    Hessian of a regularized fit are. The solution and its accuracy are the solver's own, whatever the random numbers.
+    :math:`\lambda_k` over the smallest eigenvalue of ``A``: it is useful where few eigenvalues are large, as those of
+    the Hessian of a regularized fit are. The solution and its accuracy are the solver's own, whatever the random
+    numbers.
 
     Parameters
     ----------
     rank
-        How many products; at most as many as there are unknowns are made. It is made anew for each solve.
+        How many products; at most as many as there are unknowns are taken. Each solve computes its own.
     seed
         Of the random numbers.
 
     Raises
     ------
     TypeError
-        Where another solver than these two applies it.
+        If another solver than these two applies it.
 
     References
     ----------

@@ -177,8 +177,8 @@ class Pattern:
         terms = values * v[self.columns].astype(values.dtype)
         total = lambda a: jnp.zeros(self.shape[0], values.dtype).at[self.rows].add(a)
         sizes = total(jnp.abs(terms))
-        # the map may be a difference of larger ones, and of a row whose nonzeros are small beside others, rounding may
-        # be all that there is
+        # the map may be a difference of larger ones, and of a row whose nonzeros are small compared with others,
+        # rounding may be all that there is
         eps = max(jnp.finfo(leaf.dtype).eps for leaf in jax.tree.leaves(like))
         bound = eps**0.4 * sizes + 16 * eps * self.shape[1] ** 0.5 * jnp.max(sizes, initial=0)
         return jnp.all(jnp.abs(image - total(terms)) <= bound) | ~jnp.all(jnp.isfinite(image))

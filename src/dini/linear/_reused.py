@@ -143,7 +143,7 @@ class Reused:
         return w[0], self.known & (left <= least)
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
-        """Return the size of a residual beside the right-hand side, in the units of the system."""
+        """Return the size of a residual relative to the right-hand side, in the units of the system."""
         if self.right is None:
             return trees.norm(left)
         units = _of(self.left)
@@ -155,7 +155,7 @@ class Reused:
 
 
 def relative_size(left: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
-    """Return the size of a residual beside the right-hand side; rounding errors of a large solution count as none."""
+    """Return the size of a residual relative to the right-hand side, without rounding errors of a large solution."""
     size = jnp.maximum(trees.max_abs(b), jnp.finfo(b.dtype).eps ** 0.5 * trees.max_abs(w))
     return trees.max_abs(left) / jnp.where(size > 0, size, 1)
 

@@ -48,10 +48,10 @@ class Series:
 
     @property
     def singular(self) -> str:
-        """What is said of the map where the series fails."""
+        """The message about the map where the series fails."""
         return (
-            f"not one for a series of {self.terms} terms, which grow: the damping must be less than two over its "
-            "largest eigenvalue, and there may be no eigenvalue below zero (of a fixed point, the map must contract)"
+            f"not suited to a series of {self.terms} terms, which diverges: the damping must be less than two over the "
+            "largest eigenvalue, and no eigenvalue may be negative (for a fixed point, the map must contract)"
         )
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
@@ -78,16 +78,16 @@ class Series:
 class SeriesFirst:
     """The Neumann series while it converges fast, and another solver where it does not.
 
-    Each term is one product and reduces the residual by the map's contraction factor. The series goes on as long as
-    that factor reaches ``rtol`` within ``max_terms``; otherwise ``fallback`` starts anew. Under ``vmap`` a batch in
-    which one lane falls back runs both.
+    Each term is one product and reduces the residual by the map's contraction factor. The series continues as long as
+    that factor reaches ``rtol`` within ``max_terms``; otherwise ``fallback`` starts from zero. Under ``vmap`` a batch
+    in which one lane falls back runs both.
 
     Parameters
     ----------
     fallback
         A linear solver. Default: by size and structure.
     max_terms
-        The number of terms with which the series is no longer worth while.
+        The number of terms with which the series is no longer worthwhile.
     rtol
         Relative residual, a number or a scalar array; default ``eps**0.65``. It is used between that and
         ``eps**0.375``.

@@ -50,11 +50,11 @@ def positive_definite_solver(matrix: Float[Array, "n n"]) -> Callable[[Float[Arr
 
 
 def eliminated(
-    matrix: Float[Array, "n n"], floor: float = 0.0
+    matrix: Float[Array, "n n"], least: float = 0.0
 ) -> tuple[Callable[[Float[Array, " n"]], Float[Array, " n"]], list[jax.Array]]:
     r"""Eliminate a small symmetric matrix, :math:`A = L D L^\top`; return the solver and the pivots.
 
-    A pivot that is not above ``floor`` is raised to it or, where that is zero, taken for one.
+    A pivot that is not above ``least`` is raised to it or, where that is zero, taken for one.
     """
     n = matrix.shape[0]
     # without square roots, unit diagonal in L
@@ -74,7 +74,7 @@ def eliminated(
         for k in range(i):
             pivot = pivot - scaled[k] * row[k]
         pivots.append(pivot)
-        inverse.append(1 / (jnp.maximum(pivot, floor) if floor else jnp.where(pivot > 0, pivot, 1)))
+        inverse.append(1 / (jnp.maximum(pivot, least) if least else jnp.where(pivot > 0, pivot, 1)))
         lower.append(row)
 
     def solve(b: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -63,7 +63,7 @@ def solve(
         If ``b`` holds anything but real floating-point arrays, or ``matvec`` returns another structure, shape or dtype.
         Also where JAX cannot transpose ``matvec``, because it is not linear.
     DerivativeError
-        Where the system was not solved, the map is not symmetric as declared, or ``matvec`` of zero is not zero.
+        If the system was not solved, the map is not symmetric as declared, or ``matvec`` of zero is not zero.
 
     Examples
     --------
@@ -104,10 +104,10 @@ def _solve(
     except (AssertionError, NotImplementedError) as error:  # what JAX raises where it cannot transpose
         from ..explanations import calls
 
-        told = calls.not_linear(matvec, b, name)
-        if told is None:
+        better = calls.not_linear(matvec, b, name)
+        if better is None:
             raise
-        raise told from error
+        raise better from error
     if offset is not None:
         w = _require_no_offset(w, offset, b, on_failure, name)
     if asymmetric is not None:
@@ -170,7 +170,7 @@ def solve_known(
             return doubt.report(name, float(rest[0]))
         missed = f"the relative residual is {float(residual):.2e}"
         if singular:  # of a singular system, a solution of many (or of one nearby) may have a small residual
-            cause, seen = f"its matrix is {meaning}{no_minimum}", f"{missed}, which shows nothing here"
+            cause, seen = f"its matrix is {meaning}{no_minimum}", f"{missed}, which is not informative here"
         else:
             cause, seen = "it did not reach its tolerance", f"{missed}, accepted up to {accept:.1e}"
         remedy = ends.for_precision(
@@ -235,8 +235,8 @@ class _Offset(Report):
 
     def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"The map of {self.name} is not linear: matvec of zero has elements of size {float(figures[0][0]):.1e}. "
-            "Take what does not depend on the unknown over to the right-hand side b.",
+            f"The map of {self.name} is not linear: matvec(0) has elements of size {float(figures[0][0]):.1e}. "
+            "Move terms that do not depend on the unknown to the right-hand side b.",
             Status.CONDITION,
         )
 

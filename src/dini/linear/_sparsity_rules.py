@@ -35,7 +35,7 @@ def sparse_only() -> Generator[None]:
 
 
 class NotSparse(ValueError):
-    """A map whose products mix too many elements for a sparse pattern to pay."""
+    """A map whose products mix too many elements for a sparse pattern to be useful."""
 
 
 def check_count(count: int, width: int) -> None:

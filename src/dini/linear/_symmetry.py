@@ -1,4 +1,4 @@
-"""Whether a map is as symmetric as somebody says."""
+"""Whether a map is as symmetric as it is declared."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class _Asymmetric(Report):
 
     def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"{self.what} is declared {self.structure}, and is not: in units in which its rows are of one size, "
-            f"<w, A v> and <v, A w> differ by {float(figures[0][0]):.1e}, relative to their size. Leave the "
+            f"{self.what} is declared {self.structure} but is not: with rows scaled to the same size, "
+            f"<w, A v> and <v, A w> have the relative difference {float(figures[0][0]):.1e}. Leave the "
             f"declaration out ({self.where}).",
             Status.CONDITION,
         )

@@ -59,7 +59,7 @@ class Ridge:
     Raises
     ------
     ValueError
-        Where the strength is negative.
+        If the strength is negative.
 
     Examples
     --------
@@ -285,7 +285,7 @@ class UniquePart(MinimumNorm):
         return dataclasses.replace(self, scales=jnp.ldexp(jnp.ones_like(sizes), -powers))
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
-        """Return the size of a residual beside a right-hand side of unit norm, in the scales where there are some.
+        """Return the size of a residual relative to a right-hand side of unit norm, in the scales where there are some.
 
         There, rounding errors of a large solution count as none.
         """

@@ -140,7 +140,7 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit, a known class is out of range, or a known share is negative.
+        If shapes or types do not fit, a known class is out of range, or a known share is negative.
 
     See Also
     --------
@@ -180,7 +180,7 @@ def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit, or a known target is not in [0, 1].
+        If shapes or types do not fit, or a known target is not in [0, 1].
 
     See Also
     --------
@@ -227,7 +227,7 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit, a known class is out of range, or a known share is negative.
+        If shapes or types do not fit, a known class is out of range, or a known share is negative.
 
     References
     ----------
@@ -293,7 +293,7 @@ def binary_sparsemax_loss(score: Float[Array, "*shape"], target: Any) -> jax.Arr
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit, or a known target is not in [0, 1].
+        If shapes or types do not fit, or a known target is not in [0, 1].
 
     References
     ----------

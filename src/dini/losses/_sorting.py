@@ -88,7 +88,7 @@ def soft_sort(
     Raises
     ------
     ValueError, TypeError
-        Where the strength is not a positive scalar, ``axis`` or ``direction`` is unknown, or the values are not real
+        If the strength is not a positive scalar, ``axis`` or ``direction`` is unknown, or the values are not real
         floating-point numbers.
 
     References

@@ -1,1 +1,1 @@
-"""Algorithms on arrays that know nothing of problems: isotonic regression, functions of spectra, working sets."""
+"""Algorithms on arrays, independent of problems: isotonic regression, functions of spectra, working sets."""

@@ -42,9 +42,9 @@ def isotonic_regression(
     Raises
     ------
     ValueError
-        Where a weight is not positive, or the weights do not broadcast against ``y``.
+        If a weight is not positive, or the weights do not broadcast against ``y``.
     TypeError
-        Where ``y`` is complex.
+        If ``y`` is complex.
 
     References
     ----------
@@ -202,8 +202,8 @@ def block_means(v: jax.Array, w: jax.Array) -> Any:
 
     def total(u: jax.Array) -> jax.Array:
         # The map is its own transpose, which JAX would not see: it would transpose the copying of a sum to its block
-        # by adding one after another. A symmetric "solve" is the one linear map that JAX both transposes as it is told
-        # and batches; the matrix is looked at only for what it depends on, which is nothing.
+        # by adding one after another. A symmetric "solve" is the one linear map that JAX both batches and
+        # transposes as specified; the matrix is used only for what it depends on, which is nothing.
         solve = lambda _, b: _block_sums(b, start, v.shape[-1])
         return jax.lax.custom_linear_solve(lambda x: x, u.reshape(-1), solve, symmetric=True).reshape(v.shape)
 

@@ -45,7 +45,7 @@ class Penalty(Separable):
         Raises
         ------
         ValueError
-            Where the penalty is not convex: the identity does not hold then.
+            If the penalty is not convex: the identity does not hold then.
 
         Examples
         --------
@@ -140,7 +140,7 @@ class Custom(Penalty):
     Raises
     ------
     TypeError
-        Where ``prox`` is missing, or :meth:`value` is asked for and was not given.
+        If ``prox`` is missing, or :meth:`value` is asked for and was not given.
 
     Examples
     --------
@@ -184,7 +184,7 @@ class Custom(Penalty):
         """Return the user's value."""
         if self.function is None:
             raise TypeError(
-                "The value of dini.penalties.Custom(prox=...) was asked for, which was given none. Write "
+                "dini.penalties.Custom(prox=...) has no value, and the value is needed here. Write "
                 "Custom(value, prox) with value(x), one number."
             )
         return self.function(x)

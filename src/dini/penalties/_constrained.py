@@ -171,7 +171,7 @@ class Constrained(Penalty):
     ValueError
         For a pair whose proximal operator is not known; :func:`dini.minimize` splits it.
     SolveError
-        Where the penalty is infinite on all of the set (NaN in a compiled function).
+        If the penalty is infinite on all of the set (NaN in a compiled function).
 
     References
     ----------
@@ -307,7 +307,7 @@ def _bounds(constraint: Any, x: Tree) -> tuple[Any, Any]:
 
 
 def _empty() -> Exception:
-    return SolveError("The penalty is infinite on all of the constraint set.", Status.NONFINITE)
+    return SolveError("The penalty is infinite at every point of the constraint set.", Status.NONFINITE)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Their proximal operators are global minimizers, one of them where there are several. They may expand distances and
 jump, and a problem with such a penalty has local solutions; what a solver returns depends on where it starts. The
-derivative of a solution is that of the fixed point at hand, exact away from kinks and jumps.
+derivative of a solution is that of the fixed point that was found, exact away from kinks and jumps.
 """
 
 from __future__ import annotations

@@ -186,12 +186,12 @@ class GroupLasso(Penalty):
         :math:`\lambda \ge 0`, a scalar.
     axis
         The axis (of every leaf) along which the elements of a group lie, or ``"all"``: the whole unknown is one group.
-        Default: the whole unknown, of vectors and scalars only; of an array with several axes it must be said.
+        Default: the whole unknown, of vectors and scalars only; for an array with several axes it must be given.
 
     Raises
     ------
     ValueError
-        Where no axis is given and the unknown has an array with several axes.
+        If no axis is given and the unknown has an array with several axes.
 
     Examples
     --------

@@ -39,7 +39,7 @@ class SortedL1(Penalty):
     Raises
     ------
     ValueError
-        Where the strengths are negative, rise, or are not as many as the unknown's elements.
+        If the strengths are negative, rise, or are not as many as the unknown's elements.
 
     References
     ----------

@@ -119,7 +119,7 @@ def _solve(y: Float[Array, " n"], threshold: Float[Array, ""]) -> Float[Array, "
     than :math:`2n`. The last element is the root of :math:`D_n`; each earlier one is the later one clipped to the
     interval on which :math:`|D_i| \le t`.
 
-    All this is one loop of a fixed number of turns, each of which drops one knot or settles one end. So under ``vmap``
+    All this is one loop of a fixed number of turns, each of which drops one knot or fixes one end. So under ``vmap``
     no lane holds a copy of its arrays to wait for another one.
     """
     n = y.shape[0]

@@ -104,8 +104,8 @@ class NonNegative(_Wrapper):
         super().__post_init__()
         if isinstance(self.penalty, Penalty) and not self.penalty.monotone:
             raise ValueError(
-                "NonNegative needs a penalty that depends on absolute values only and decreases in none of them; the "
-                f"proximal operator with {self.penalty.name} would be another one: given {self.penalty!r}."
+                "NonNegative needs a penalty that depends only on absolute values and does not decrease in them: the "
+                f"proximal operator with {self.penalty.name} would be wrong. Given {self.penalty!r}."
             )
 
     def value(self, x: Tree) -> jax.Array:
@@ -268,7 +268,7 @@ class Orthogonal(_Wrapper):
     Raises
     ------
     ValueError
-        Where :math:`QQ^\top` is not the identity, by one vector (in ``check``; a solve, whose numbers are traced, gives
+        If :math:`QQ^\top` is not the identity, by one vector (in ``check``; a solve, whose numbers are traced, gives
         NaN).
 
     Examples

@@ -83,9 +83,9 @@ class Composite(Problem):
     Raises
     ------
     TypeError
-        Where a part is no penalty or set, ``f`` is not one real number, or the unknown is no pair.
+        If a part is neither a penalty nor a set, ``f`` is not one real number, or the unknown is not a pair.
     ValueError
-        Where the operator is not linear or has another shape, or a part is not convex or does not fit.
+        If the operator is not linear or has another shape, or a part is not convex or does not fit.
 
     Examples
     --------

@@ -56,9 +56,9 @@ class ConeProgram(Problem):
     Raises
     ------
     TypeError
-        Where the data are not real numbers, ``A``, ``b`` or ``cone`` is missing, or the cone is another set.
+        If the data are not real numbers, ``A``, ``b`` or ``cone`` is missing, or the cone is another set.
     ValueError
-        Where the shapes do not fit.
+        If the shapes do not fit.
 
     Examples
     --------
@@ -205,7 +205,7 @@ class ConeProgram(Problem):
     def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``x`` is a pair like :meth:`start`."""
         if args:
-            raise TypeError(f"ConeProgram takes no arguments: its data are its own. Given {len(args)} more.")
+            raise TypeError(f"ConeProgram takes no further arguments, only its fields: given {len(args)}.")
         trees.require_same("The starting point", x, self.start(), "problem.start()")
 
 

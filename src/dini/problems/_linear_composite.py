@@ -98,10 +98,10 @@ class LinearComposite:
         except TypeError as error:
             from ..explanations import calls
 
-            told = calls.linear_composite(error, self.outer, self.matrix, x, args)
-            if told is None:
+            better = calls.linear_composite(error, self.outer, self.matrix, x, args)
+            if better is None:
                 raise
-            raise told from error
+            raise better from error
 
     def close(self, x: Tree, *args: Tree) -> LinearComposite:
         """Return the objective with all closures made explicit."""
@@ -152,7 +152,7 @@ class LinearComposite:
         Raises
         ------
         ValueError
-            Where the curvature of ``h`` depends on where it is taken: then the objective is not quadratic.
+            If the curvature of ``h`` depends on where it is taken: then the objective is not quadratic.
         """
         matrix = jnp.asarray(self.matrix(*args))
         start = jnp.zeros(size, matrix.dtype)

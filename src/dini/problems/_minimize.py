@@ -87,9 +87,9 @@ class Minimize(Problem):
     Raises
     ------
     TypeError
-        Where the objective is not one real number.
+        If the objective is not one real number.
     ValueError
-        Where the constraint and the penalty do not fit ``x``, or their sum has no proximal operator that is known.
+        If the constraint and the penalty do not fit ``x``, or their sum has no proximal operator that is known.
 
     Examples
     --------

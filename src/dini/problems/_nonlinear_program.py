@@ -68,9 +68,9 @@ class NonlinearProgram(Problem):
     Raises
     ------
     TypeError
-        Where a function is none, or does not return real floating-point numbers.
+        If a function is none, or does not return real floating-point numbers.
     ValueError
-        Where bounds do not fit ``x``, or a lower one is above the upper one, where there are bounds beside a set or a
+        If bounds do not fit ``x``, or a lower one is above the upper one, where there are bounds beside a set or a
         penalty, and where the proximal operator of a set and a penalty together is not known.
 
     References
@@ -118,15 +118,15 @@ class NonlinearProgram(Problem):
                 check_part("NonlinearProgram", what, getattr(self, what), kind)
         if self.part is not None and self.bounded:
             raise ValueError(
-                f"NonlinearProgram takes bounds or {self.part.name}, and not both: give the bounds as a set, "
-                "constraint=dini.sets.Box(lower, upper), where their sum is known, or as inequalities."
+                f"NonlinearProgram takes bounds or {self.part.name}, not both. Give the bounds as a set, "
+                "constraint=dini.sets.Box(lower, upper), if the proximal operator of both is known, or as inequalities."
             )
         if self.constraint is not None and self.penalty is not None:
             try:
                 join(self)
             except ValueError as error:
                 raise ValueError(
-                    f"{error} Beside equality= and inequality= the two are not split: write one of them as functions."
+                    f"{error} With equality= and inequality= the two are not split: state one of them by functions."
                 ) from None
         # what is known here is traced in a solve
         if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
@@ -150,7 +150,7 @@ class NonlinearProgram(Problem):
 
     @property
     def part(self) -> Any:
-        """The set or the penalty beside the functions, or ``None``."""
+        """The set or the penalty besides the functions, or ``None``."""
         return self.constraint if self.constraint is not None else self.penalty
 
     def part_prox(self, x: Tree, step_size: Any) -> Any:

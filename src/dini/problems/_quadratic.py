@@ -33,7 +33,7 @@ class Quadratic:
     Raises
     ------
     ValueError
-        Where the shapes of ``x``, ``Q`` and ``c`` do not fit.
+        If the shapes of ``x``, ``Q`` and ``c`` do not fit.
 
     Examples
     --------

@@ -61,9 +61,9 @@ class QuadraticProgram(Problem):
     Raises
     ------
     TypeError
-        Where the data are not real numbers, or a matrix comes without its right-hand side.
+        If the data are not real numbers, or a matrix comes without its right-hand side.
     ValueError
-        Where the shapes do not fit, or a lower bound is above its upper one (where that is known).
+        If the shapes do not fit, or a lower bound is above its upper one (where that is known).
 
     Examples
     --------
@@ -202,7 +202,7 @@ class QuadraticProgram(Problem):
     def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``x`` is a pair like :meth:`start`."""
         if args:
-            raise TypeError(f"QuadraticProgram takes no arguments: its data are its own. Given {len(args)} more.")
+            raise TypeError(f"QuadraticProgram takes no further arguments, only its fields: given {len(args)}.")
         trees.require_same("The starting point", x, self.start(), "problem.start()")
 
 

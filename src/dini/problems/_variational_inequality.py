@@ -52,9 +52,9 @@ class VariationalInequality(Problem):
     Raises
     ------
     TypeError
-        Where ``constraint`` is not a set of :mod:`dini.sets`, or ``F`` does not return a tree like ``x``.
+        If ``constraint`` is not a set of :mod:`dini.sets`, or ``F`` does not return a tree like ``x``.
     ValueError
-        Where the set is not convex, or does not fit ``x``.
+        If the set is not convex, or does not fit ``x``.
 
     References
     ----------
@@ -107,7 +107,7 @@ class VariationalInequality(Problem):
         return self._output(x, *args)
 
     def gradient(self, x: Tree, *args: Tree) -> Any:
-        """Return ``F(x, *args)``, which stands in the place of a gradient."""
+        """Return ``F(x, *args)``, which stands in place of a gradient."""
         return self._output(x, *args)
 
     def residual(self, x: Tree, *args: Tree) -> Any:

@@ -128,7 +128,7 @@ class Hyperplane(Set):
     Raises
     ------
     ValueError
-        Where ``normal`` is zero or does not have the shapes of ``x``, or ``offset`` is no scalar.
+        If ``normal`` is zero or does not have the shapes of ``x``, or ``offset`` is no scalar.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class Halfspace(Set):
     Raises
     ------
     ValueError
-        Where ``normal`` is zero or does not have the shapes of ``x``, or ``offset`` is no scalar.
+        If ``normal`` is zero or does not have the shapes of ``x``, or ``offset`` is no scalar.
 
     Examples
     --------
@@ -255,7 +255,7 @@ class Affine(Set):
     Raises
     ------
     ValueError
-        Where the equations have no solution (where they are known and not large; the projection is NaN otherwise), or
+        If the equations have no solution (where they are known and not large; the projection is NaN otherwise), or
         the shapes do not fit.
 
     Examples

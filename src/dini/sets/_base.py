@@ -64,7 +64,7 @@ class Set(Separable):
         Raises
         ------
         NotImplementedError
-            Where the set has no support function in closed form.
+            If the set has no support function in closed form.
 
         Examples
         --------

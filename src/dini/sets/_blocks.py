@@ -44,7 +44,7 @@ def blocks(cone: Any, size: int, first: int = 0) -> list[Block]:
     Raises
     ------
     TypeError
-        Where a cone is not one of those that :class:`dini.ConeProgram` takes.
+        If a cone is not one of those that :class:`dini.ConeProgram` takes.
     """
     if size == 0:
         return []

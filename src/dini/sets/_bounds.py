@@ -72,7 +72,7 @@ class Box(Set):
     Raises
     ------
     ValueError
-        Where ``lower`` is above ``upper``, or a bound does not fit ``x``.
+        If ``lower`` is above ``upper``, or a bound does not fit ``x``.
 
     Examples
     --------
@@ -185,7 +185,7 @@ class LInfBall(_ScalarBox):
     Raises
     ------
     ValueError
-        Where ``radius`` is not positive or not a scalar.
+        If ``radius`` is not positive or not a scalar.
 
     Examples
     --------
@@ -220,7 +220,7 @@ class Hypercube(_ScalarBox):
     Raises
     ------
     ValueError
-        Where ``side`` is not positive or not a scalar.
+        If ``side`` is not positive or not a scalar.
 
     Examples
     --------

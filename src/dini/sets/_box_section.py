@@ -29,7 +29,7 @@ def _digits(y: jax.Array, value: jax.Array, low: jax.Array, high: jax.Array) -> 
 def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     r"""Return a root of :math:`\phi(\tau) = a \cdot \mathrm{clip}(y + \tau a, l, u) - b`, which is nondecreasing.
 
-    The function is piecewise linear. Newton's method is kept in a bracket; from a flat piece it goes on from the next
+    The function is piecewise linear. Newton's method is kept in a bracket; from a flat piece it continues from the next
     kink, and after a step that did not halve the error to the middle of the bracket. Elements with :math:`a_i = 0` have
     no part in it.
     """
@@ -37,8 +37,8 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     eps = jnp.finfo(y.dtype).eps
 
     def beyond_flat(v: Tree, tau: Any, phi: Any) -> Any:
-        """Return where the piece after the next kink vanishes, if it were endless."""
-        # what rests at the bound that it leaves as the multiplier goes on
+        """Return where the piece after the next kink vanishes, if it were unbounded."""
+        # elements at the bound that they leave as the multiplier grows
         rise = phi < 0
         up = (a > 0) == rise
         resting = (a != 0) & jnp.where(up, v <= low, v >= high)
@@ -102,10 +102,10 @@ class BoxSection(Set):
     Raises
     ------
     ValueError
-        Where ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
+        If ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
         NaN otherwise), or the shapes do not fit.
     SolveError
-        Where the elements are so large that the bounds vanish beside them (NaN in a compiled function).
+        If the elements are so large that the bounds are negligible compared with them (NaN in a compiled function).
 
     Examples
     --------
@@ -236,7 +236,7 @@ def _failure(empty: Any, missed: Any) -> Exception:
         )
     remedy = ends.for_precision("scale them down, or compute in float64.", missed.dtype)
     return SolveError(
-        f"The projection onto the BoxSection was not found: it misses the equation by {float(missed):.1e}. The "
-        f"elements are too large beside the bounds for their precision: {remedy}",
+        f"The projection onto the BoxSection failed: the point violates the equation by {float(missed):.1e}. The "
+        f"elements are too large, compared with the bounds, for their precision: {remedy}",
         Status.SINGULAR,
     )

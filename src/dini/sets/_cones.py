@@ -183,7 +183,7 @@ class SecondOrder(VectorCone):
     Raises
     ------
     ValueError
-        Where the unknown is not one array, or has several axes and ``axis`` is not given.
+        If the unknown is not one array, or has several axes and ``axis`` is not given.
 
     Examples
     --------
@@ -279,9 +279,9 @@ class ConeProduct(Cone):
     Raises
     ------
     ValueError
-        Where the blocks do not fit their cones, or do not add up to the unknown.
+        If the blocks do not fit their cones, or do not add up to the unknown.
     TypeError
-        Where something else than a cone is given.
+        If something else than a cone is given.
 
     Examples
     --------

@@ -88,7 +88,7 @@ def _(primals: Tree, tangents: Tree) -> Any:
 
 
 def _exponential_cases(v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return whether ``v`` is in the cone, in its polar, over the face ``y = 0``, and ``v`` or a harmless stand-in."""
+    """Return whether ``v`` is in the cone, in its polar, over the face ``y = 0``, and ``v`` or a finite replacement."""
     r, s, t = v
     inside = (s > 0) & (s * jnp.exp(r / jnp.where(s > 0, s, 1)) <= t)
     polar = (r > 0) & (r * jnp.exp(s / jnp.where(r > 0, r, 1)) <= -jnp.e * t)
@@ -147,7 +147,7 @@ class Exponential(VectorCone):
     Raises
     ------
     ValueError
-        Where the vectors do not have three elements, or the unknown has several axes and ``axis`` is not given.
+        If the vectors do not have three elements, or the unknown has several axes and ``axis`` is not given.
 
     References
     ----------

@@ -19,12 +19,13 @@ an error of the equation) move there. With :math:`w_i = \dot x + \dot p_i`, the 
 a symmetric positive semidefinite system, whose diagonal blocks are :math:`I - D_i`. Where normals of several sets are
 dependent it is singular: the increments are not unique, but :math:`\dot x` is.
 
-**From far away** the digits of the sets are lost beside those of ``y`` and of the increments. But on the ray from ``x``
-through ``y`` all points have the same projection, with increments in proportion: :math:`x + \tau (y - x)` has
-:math:`\tau p_i`. So with an estimate of ``x`` the projection is found again from a closer point, until it stays. The
-Jacobian of a polyhedral set is the same at :math:`x + \tau p_i` as at :math:`x + p_i`, and its :math:`b_i` is affine in
-:math:`\tau`; those of a curved set are taken at :math:`x + p_i`. There the system is nearly singular, since :math:`D_i`
-vanishes: that does no harm to a derivative in ``y``, but where it leaves no digits of one in a parameter, this is NaN.
+**From far away** the digits of the sets are lost in comparison with those of ``y`` and of the increments. But on the
+ray from ``x`` through ``y`` all points have the same projection, with increments in proportion: :math:`x + \tau (y -
+x)` has :math:`\tau p_i`. So with an estimate of ``x`` the projection is found again from a closer point, until it
+stays. The Jacobian of a polyhedral set is the same at :math:`x + \tau p_i` as at :math:`x + p_i`, and its :math:`b_i`
+is affine in :math:`\tau`; those of a curved set are taken at :math:`x + p_i`. There the system is nearly singular,
+since :math:`D_i` vanishes: that does no harm to a derivative in ``y``, but where it leaves no digits of one in a
+parameter, this is NaN.
 """
 
 from __future__ import annotations
@@ -139,8 +140,8 @@ def _scale(tol: float, y: jax.Array, now: jax.Array) -> jax.Array:
 class _Found(NamedTuple):
     """The projection, with the increments of a point that is closer by a ratio, and how it was found.
 
-    The error is the largest distance from a set in units of the scale; the projection is settled if it stayed where it
-    was as points came closer.
+    The error is the largest distance from a set in units of the scale; the projection has converged if it stayed where
+    it was as points came closer.
     """
 
     x: jax.Array
@@ -311,11 +312,11 @@ class Intersection(Set):
     Raises
     ------
     TypeError
-        Where something else than sets is given.
+        If something else than sets is given.
     ValueError
-        Where a set is not convex or does not fit the unknown, or ``tol`` or ``max_steps`` is not positive.
+        If a set is not convex or does not fit the unknown, or ``tol`` or ``max_steps`` is not positive.
     SolveError
-        Where the projection does not reach the tolerance, as for an empty intersection; it is NaN where it
+        If the projection does not reach the tolerance, as for an empty intersection; it is NaN where it
         cannot raise (in a compiled or transformed function).
 
     References

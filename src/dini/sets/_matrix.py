@@ -172,7 +172,7 @@ class PositiveSemidefinite(Cone):
     Raises
     ------
     ValueError
-        Where the unknown is not a symmetric matrix, or a vector whose length is not that of a triangle.
+        If the unknown is not a symmetric matrix, or a vector whose length is not that of a triangle.
 
     Examples
     --------
@@ -239,7 +239,7 @@ class Spectrahedron(Set):
     Raises
     ------
     ValueError
-        Where the trace is not a positive scalar, or the unknown not a symmetric matrix.
+        If the trace is not a positive scalar, or the unknown not a symmetric matrix.
 
     Examples
     --------
@@ -302,7 +302,7 @@ class SpectralNormBall(_SingularValueBall):
     Raises
     ------
     ValueError
-        Where the radius is not a positive scalar, or the unknown not a matrix.
+        If the radius is not a positive scalar, or the unknown not a matrix.
 
     Examples
     --------
@@ -345,7 +345,7 @@ class NuclearNormBall(_SingularValueBall):
     Raises
     ------
     ValueError
-        Where the radius is not a positive scalar, or the unknown not a matrix.
+        If the radius is not a positive scalar, or the unknown not a matrix.
 
     Examples
     --------

@@ -113,7 +113,7 @@ class Scaled(_Moved):
     Raises
     ------
     ValueError
-        Where ``factor`` is not positive or not a scalar.
+        If ``factor`` is not positive or not a scalar.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Sets that are not convex: spheres, and the sparse members of the simplex.
 
 Their projection is a nearest point, of which there may be several; one is taken. It is not nonexpansive, and a problem
-over such a set has local solutions. ``convex`` is false, which those who rely on convexity look at.
+over such a set has local solutions. ``convex`` is false, which code that needs convexity checks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class L2Sphere(Set):
     Raises
     ------
     ValueError
-        Where ``radius`` is not positive or not a scalar, or the unknown has no elements.
+        If ``radius`` is not positive or not a scalar, or the unknown has no elements.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class L1Sphere(Set):
     Raises
     ------
     ValueError
-        Where ``radius`` is not positive or not a scalar, or the unknown has no elements.
+        If ``radius`` is not positive or not a scalar, or the unknown has no elements.
 
     Examples
     --------
@@ -151,9 +151,9 @@ class SparseSimplex(Set):
     Raises
     ------
     TypeError
-        Where ``nonzeros`` is not an integer.
+        If ``nonzeros`` is not an integer.
     ValueError
-        Where ``nonzeros`` is less than one, ``radius`` not a positive scalar, or the unknown not one vector that has
+        If ``nonzeros`` is less than one, ``radius`` not a positive scalar, or the unknown not one vector that has
         elements.
 
     References

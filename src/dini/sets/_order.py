@@ -51,8 +51,8 @@ def onto_permutahedron(z: Float[Array, " n"], w: Float[Array, " n"]) -> jax.Arra
     With the decreasing isotonic regression ``v`` of their difference the projection is :math:`z - v`. On the
     blocks of ``v`` that is :math:`z - \mathrm{mean}(z) + \mathrm{mean}(w)`, in which a constant in ``z`` has no part.
     So far from zero the values are moved closer together first, without a change of the blocks: by how much two
-    neighbors are apart does not matter beyond what all others could make up for. Otherwise ``w`` would be lost beside
-    ``z``.
+    neighbors are apart does not matter beyond what all others could make up for. Otherwise ``w`` would be lost in
+    comparison with ``z``.
     """
     fixed, vertex = jax.lax.stop_gradient((z, w))
     lead = (fixed[:-1] - fixed[1:]) - (vertex[:-1] - vertex[1:])
@@ -82,7 +82,7 @@ class IsotonicCone(Set):
     Raises
     ------
     ValueError
-        Where the unknown is not one vector.
+        If the unknown is not one vector.
 
     Examples
     --------
@@ -126,7 +126,7 @@ class Permutahedron(Set):
     Raises
     ------
     ValueError
-        Where the unknown is not one vector, or ``vertex`` does not have its shape.
+        If the unknown is not one vector, or ``vertex`` does not have its shape.
 
     References
     ----------

@@ -26,7 +26,7 @@ from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_s
 from ._base import Set, believed, hold_arrays, require_real
 
 _RUNNING, _FOUND, _EMPTY, _LOST = 0, 1, 2, 3
-#: the inverse Gram matrix, which each step updates, is computed anew after so many steps
+#: the inverse Gram matrix, which each step updates, is recomputed after so many steps
 _FRESH = 64
 
 
@@ -273,11 +273,11 @@ class Polyhedron(Set):
     Raises
     ------
     ValueError
-        Where the equations have no solution (where they are known and not large), a known bound on zero is negative,
+        If the equations have no solution (where they are known and not large), a known bound on zero is negative,
         or the shapes do not fit. The projection raises where it finds that the set is empty, or is NaN where it cannot
         raise (in a compiled or transformed function).
     SolveError
-        Where the projection did not end in :math:`10 m + 100` steps or lost its digits (NaN likewise).
+        If the projection did not end in :math:`10 m + 100` steps or lost its digits (NaN likewise).
 
     References
     ----------
@@ -392,7 +392,7 @@ def _failure(outcome: Any, missed: Any) -> Exception:
         return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
     remedy = ends.for_precision("drop them, or compute in float64.", missed.dtype)
     return SolveError(
-        f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
-        f"(relative). Rows at a very small angle to one another may have been lost: {remedy}",
+        f"The projection onto the Polyhedron failed: the point violates its constraints by {float(missed):.1e} "
+        f"(relative). Nearly parallel rows may have been left out: {remedy}",
         Status.MAX_STEPS if outcome == _RUNNING else Status.SINGULAR,
     )

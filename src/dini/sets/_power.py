@@ -136,7 +136,7 @@ class Power(VectorCone):
     Raises
     ------
     ValueError
-        Where ``alpha`` is not between 0 and 1, the vectors do not have three elements, or the unknown has several axes
+        If ``alpha`` is not between 0 and 1, the vectors do not have three elements, or the unknown has several axes
         and ``axis`` is not given.
 
     References

@@ -111,7 +111,7 @@ class Simplex(Set):
     Raises
     ------
     ValueError
-        Where ``radius`` is not positive, the unknown is not one array, or has several axes and ``axis`` is not given.
+        If ``radius`` is not positive, the unknown is not one array, or has several axes and ``axis`` is not given.
 
     Examples
     --------

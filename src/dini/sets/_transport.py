@@ -208,7 +208,7 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         range_ = jnp.where(widen, wider, range_)
         plans, lacks, errors, values = jax.vmap(plan, in_axes=(0, None))(trials, range_)
         best = jnp.argmin(errors)
-        # close to the solution, values are told apart by rounding alone
+        # close to the solution, values differ by rounding errors alone
         slow = (errors[best] > 0.5 * error) & (error > jnp.sqrt(eps)) & ~widen
         best = jnp.where(slow, jnp.argmax(values), best)
         stalled = (errors[best] >= error) & (error < jnp.sqrt(eps)) & ~widen
@@ -266,10 +266,10 @@ class TransportationPolytope(Set):
     Raises
     ------
     ValueError
-        Where a marginal is negative, the sums differ (where they are known; the projection is NaN otherwise), or the
+        If a marginal is negative, the sums differ (where they are known; the projection is NaN otherwise), or the
         unknown is not one matrix that has the marginals' shape.
     SolveError
-        Where the projection was not found: elements that are not finite, or too far apart for the precision (NaN where
+        If the projection was not found: elements that are not finite, or too far apart for the precision (NaN where
         they are traced).
 
     References
@@ -320,8 +320,8 @@ class TransportationPolytope(Set):
             return ValueError(f"{name} is empty: the sums of its rows and columns differ by {float(difference):.1e}.")
         remedy = ends.for_precision("scale it down, or compute in float64", missed.dtype)
         return SolveError(
-            f"The projection onto {name} was not found: a marginal is missed by {float(missed):.1e}. The point's "
-            f"elements may differ by too much for the precision ({remedy}), or logits of -inf forbid every plan.",
+            f"The projection onto {name} failed: a marginal has the error {float(missed):.1e}. The point's "
+            f"elements may differ by too much for the precision ({remedy}), or logits of -inf exclude every plan.",
             Status.STALLED,
         )
 
@@ -393,7 +393,7 @@ class Birkhoff(Set):
     Raises
     ------
     ValueError
-        Where the unknown is not one square matrix.
+        If the unknown is not one square matrix.
 
     Examples
     --------

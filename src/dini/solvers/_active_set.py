@@ -159,17 +159,17 @@ class ActiveSet(Solver):
         gain = functools.reduce(jnp.minimum, (away, miss, empty, endless))
         idle = jnp.where(gain < GAIN * state.least, 0, state.idle + 1)
         status = certified(jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING), True, (empty, endless))
-        told = verdict(data, state.convex, exact, late & state.convex, (miss, away), tol, status)
-        shown = jnp.where(state.convex, jnp.where(told.exact, found, new), state.center)
-        return data.point(or_certificate(data, shown, proof, told.status)), state._replace(
+        result = verdict(data, state.convex, exact, late & state.convex, (miss, away), tol, status)
+        shown = jnp.where(state.convex, jnp.where(result.exact, found, new), state.center)
+        return data.point(or_certificate(data, shown, proof, result.status)), state._replace(
             # a term that is not convex may have no factor
-            error=jnp.where(state.convex, told.error, jnp.inf),
-            status=told.status,
+            error=jnp.where(state.convex, result.error, jnp.inf),
+            status=result.status,
             center=new,
             least=jnp.minimum(state.least, gain),
             idle=idle,
             factor=factor,
-            known=told.exact,
+            known=result.exact,
         )
 
     def accepts_state(self, problem: Quadratic, x: Tree, state: State, *args: Tree) -> jax.Array:

@@ -113,8 +113,8 @@ class ADMM(Solver):
         part = problem.penalty if problem.constraint is None else problem.constraint
         if part is not None:
             raise TypeError(
-                f"ADMM has no step for the {part.name} on x itself. Put it behind the operator (a Product of the two, "
-                "and an operator that also returns x), or use CondatVu."
+                f"ADMM cannot handle the {part.name} on x itself. Apply it to the operator's output (a Product of the "
+                "two, and an operator that also returns x), or use CondatVu."
             )
 
     def _require_quadratic(self, problem: Composite, x: Tree, args: tuple[Tree, ...]) -> None:
@@ -122,8 +122,8 @@ class ADMM(Solver):
         gradient = lambda u: ravel_pytree(problem.smooth_gradient(unravel(u), *args))[0]
         if sparsity(lambda u: jax.jvp(gradient, (u,), (jnp.ones_like(u),))[1], flat).count:
             raise ValueError(
-                f"ADMM solves the x-update of quadratic functions f; the curvature of {problem.name}'s depends on x. "
-                "Put f behind the operator where it has a proximal operator, or use CondatVu."
+                f"ADMM needs a quadratic f; the curvature of {problem.name}'s f depends on x. "
+                "If f has a proximal operator, apply it to the operator's output; otherwise use CondatVu."
             )
 
     def _product(self, problem: Composite, x: Tree, args: tuple[Tree, ...], weight: Any) -> Any:

@@ -105,7 +105,7 @@ class ArmijoSGD(Stochastic):
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
         scales = steepest(state.scales, error)
         new = trees.where(met(self, x, error, scales), x, new)
-        # after a search in vain (at a kink, say) the next one starts from the last step size that was good
+        # after a failed search (at a kink, say) the next one starts from the last step size that was good
         seen = value.astype(dtype), aux, state.steps + 1, scales
         return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x), *seen)
 

@@ -75,23 +75,23 @@ class AugmentedLagrangian(Solver):
 
     Where the relative error is below 1e-3, Newton's method for the equations of the active constraints is tried (a
     semismooth one with a set or a penalty), and its steps are taken where each leaves a tenth of the error: so the last
-    digits do not wait for the inner solver, which finds fewer of them the larger the weight is.
+    digits do not depend on the inner solver, which is less accurate the larger the weight is.
 
     Up to 512 unknowns and constraints these equations are factorized; above, and in all other steps, no matrix is made,
     so that programs may be as large as the inner solver allows. The multipliers of inactive constraints are exactly
-    zero. The error is the largest relative one: a violation counts beside the terms
+    zero. The error is the largest relative one: a violation is relative to the terms
     of its own constraint, :math:`(\sum_i (\partial_i c)^2 x_i^2)^{1/2}` (estimated by products with random vectors),
-    what is left of the forces beside the largest of them, and times its element beside the largest such product. Where
+    the sum of the forces is relative to the largest of them, and, times its element, to the largest such product. Where
     the weight has grown and the violation alone is at a minimum, the program is infeasible at least locally:
     ``Status.LOCALLY_INFEASIBLE``.
 
     Parameters
     ----------
     solver
-        What solves for each minimum: a solver of :class:`dini.Minimize` that keeps what there is beside the functions.
+        The solver of each minimization: one of :class:`dini.Minimize` that handles the bounds, the set or the penalty.
         Default: :class:`dini.LBFGS`; :class:`dini.LBFGSB` with bounds; with a set or a penalty
-        :class:`dini.ProximalGradient`, or :class:`dini.ProximalNewton` where that is convex, treats each element on its
-        own, and there are up to 512. Its ``rtol`` is set in each step.
+        :class:`dini.ProximalGradient`, or :class:`dini.ProximalNewton` where that is convex and separable, for up to
+        512 unknowns. Its ``rtol`` is set in each step.
     weight
         :math:`\rho` at the start, where objective and constraints are in units of the start.
     rtol, atol, tol
@@ -161,7 +161,7 @@ class AugmentedLagrangian(Solver):
         if problem.part is not None:
             raise TypeError(
                 f"AugmentedLagrangian's solver must keep the {problem.part.name} of {problem.name}: {self.solver.name} "
-                "cannot. Use ProximalGradient or, for what treats each element on its own, ProximalNewton."
+                "cannot. Use ProximalGradient or, if it is separable, ProximalNewton."
             )
 
     def _inner(self, problem: Constrained, x: Tree) -> Solver:
@@ -214,8 +214,8 @@ class AugmentedLagrangian(Solver):
 
         # on the way to infinity, forces that grow dwarf the one that is left
         length, eps = jnp.max(jnp.abs(flat), initial=0) / units.length, jnp.finfo(dtype).eps
-        astray = (length > 1 / eps) | (end.leaps & (length > eps**-0.25)) | end.drifts
-        error = jnp.where(bad, state.error, jnp.where(astray, jnp.maximum(known.error, 1), known.error))
+        suspect = (length > 1 / eps) | (end.leaps & (length > eps**-0.25)) | end.drifts
+        error = jnp.where(bad, state.error, jnp.where(suspect, jnp.maximum(known.error, 1), known.error))
         lower, flat = self._looked(rows, units, end, error <= tol)
         error = jnp.where(lower, jnp.maximum(error, 2 * tol), error)
         gain = error < 0.5 * state.least
@@ -242,7 +242,7 @@ class AugmentedLagrangian(Solver):
         return jax.lax.cond(near, lambda: refined(view, units, start, measured, tol), lambda: start)
 
     def _looked(self, rows: Rows, units: Units, end: Refined, done: Any) -> tuple[Any, jax.Array]:
-        """Return whether it is lower beside a point that would be claimed, and the point to go on from."""
+        """Return whether the objective is lower near a converged point, and the point to continue from."""
         view, none = rows.view, (jnp.zeros((), bool), end.x)
         if view.part is not None or view.unknowns + view.rows > DENSE_LIMIT:
             return none
@@ -271,6 +271,6 @@ class AugmentedLagrangian(Solver):
         return iterate(penalized, inner, inside, args)
 
     def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> Any:
-        """Return whether the state can be one of these arguments: one that is done vouches for its own."""
+        """Return whether the state can be one of these arguments: one that has converged is accepted for them."""
         tol = threshold(self, x.primal)
         return (state.error > tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)

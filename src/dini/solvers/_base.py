@@ -95,8 +95,8 @@ class Solver:
         Whether it takes its steps in scaled variables: a method ``begin(problem, x, scales, args)`` returns the state
         before the first step, with the scales of :mod:`dini.scaling`, or ``None`` where there are none.
     tests_elements
-        Whether its stopping test for equations holds for each element of the unknown beside its own size; results of
-        others are verified.
+        Whether its stopping test for equations holds for each element of the unknown relative to its own size; results
+        of others are verified.
     steps_to_take
         How many steps are taken, whatever the test says and ``max_steps`` is; ``None`` leaves that to the test. The
         argument ``steps`` of :func:`dini.solve` sets it.
@@ -150,7 +150,7 @@ class Solver:
             """Say of JAXopt's methods what takes their place."""
             hint = missing_method(name, type(self).__name__, self.solves[0].__name__)
             if hint is None:
-                # what is missing is said as always, also of a property that fails
+                # the usual error for a missing name, also of a property that fails
                 return object.__getattribute__(self, name)
             raise AttributeError(hint, name=name, obj=self)
 
@@ -216,9 +216,9 @@ class Solver:
         >>> print(solver.readings(x, state)["gradient"], solver.readings(x, state)["step_size"])
         [2. 2.] 0.25
         """
-        told = {name: getattr(state, name) for name in _READ if hasattr(state, name)}
+        found = {name: getattr(state, name) for name in _READ if hasattr(state, name)}
         vectors = {name: _in_structure(getattr(state, name, None), x) for name in _VECTORS}
-        return told | {name: vector for name, vector in vectors.items() if vector is not None}
+        return found | {name: vector for name, vector in vectors.items() if vector is not None}
 
     def __post_init__(self, tol: Any = None) -> None:  # noqa: RUF033  # a solver of a user's may have its own field tol
         self._check_settings(tol)
@@ -238,29 +238,29 @@ class Solver:
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the solver can solve the problem."""
         del x
-        told = None
+        reason = None
         if not isinstance(problem, self.solves):
             able = ", ".join(kind.__name__ for kind in self.solves)
-            told = f"{self.name} solves problems of the kinds {able}: given {problem.name}"
+            reason = f"{self.name} solves problems of the kinds {able}: given {problem.name}"
         elif problem.composite and not self.composite:
             what, part = (
                 ("penalty", problem.penalty) if problem.constraint is None else ("constraint", problem.constraint)
             )
-            told = f"{self.name} cannot keep the {what} {part.name} of {problem.name}: it would ignore it"
-        if told is not None:
+            reason = f"{self.name} cannot handle the {what} {part.name} of {problem.name}: it would ignore it"
+        if reason is not None:
             from ..explanations import parts
 
-            raise TypeError(f"{told}. {parts.other_solver(problem)}")
+            raise TypeError(f"{reason}. {parts.other_solver(problem)}")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def solver[Class: type](cls: Class) -> Class:
     """Make a subclass of :class:`Solver` a solver: the decorator above each.
 
-    The class becomes a frozen dataclass of settings and a pytree (fields whose metadata say ``static`` are no leaves),
-    whose constructor explains what it does not take. Its ``init`` and ``step`` get a door for loops by hand: ``init``
-    refuses what the solver cannot solve, ``step`` takes Python's numbers, and where nothing is traced both are
-    compiled. Inside of ``jit``, ``scan``, ``grad`` and ``vmap`` they are the functions that stand in the class.
+    The class becomes a frozen dataclass of settings and a pytree (fields whose metadata say ``static`` are not leaves),
+    whose constructor explains what it does not take. Its ``init`` and ``step`` get checks for a user's own loops:
+    ``init`` refuses what the solver cannot solve, ``step`` takes Python's numbers, and where nothing is traced both are
+    compiled. Inside of ``jit``, ``scan``, ``grad`` and ``vmap`` they are the functions of the class.
 
     Examples
     --------
@@ -283,13 +283,13 @@ def solver[Class: type](cls: Class) -> Class:
     made: Any = record(cls)
     for name, checks in (("init", _checked), ("step", _converted)):
         method = getattr(cls, name)
-        if not hasattr(method, "door"):  # a base class's own is behind one
+        if not hasattr(method, "checked"):  # that of a base class is checked already
             setattr(made, name, by_hand(checks(method)))
     return made
 
 
 def _checked(init: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an ``init`` that refuses what the solver cannot solve: in a loop by hand there is no other door."""
+    """Return an ``init`` that refuses what the solver cannot solve: a user's own loop has no other check."""
 
     @functools.wraps(init)
     def checked(self: Any, problem: Any, x: Tree, *args: Tree) -> Any:
@@ -297,7 +297,7 @@ def _checked(init: Callable[..., Any]) -> Callable[..., Any]:
         if trees.has_complex(x):
             raise TypeError(
                 f"{self.name} takes steps with real unknowns: given {trees.describe(x)}. dini.solve takes complex "
-                "ones; in a loop by hand use problem.real_view() with pairs of real and imaginary parts."
+                "ones; in your own loop use problem.real_view() with pairs of real and imaginary parts."
             )
         self.check(problem, x)
         return init(self, problem, x, *args)

@@ -18,7 +18,7 @@ class Chandrupatla(Bracketing):
     Inverse quadratic interpolation where the last three points say that the function is nearly straight, bisection
     otherwise: as safe as :class:`dini.Bisection`, superlinear, and in most cases faster than Brent's method. The trial
     is :math:`a + t (b - a)`, with the last point ``a``, the end ``b`` on the other side of the root and the point ``c``
-    that the bracket has lost. Where (2) holds ``t`` is that of (3), and else one half:
+    that the bracket has lost. Where (2) holds ``t`` is that of (3), otherwise one half:
 
     .. math::
         \begin{aligned}

@@ -42,8 +42,8 @@ def saddle_scales(
 ) -> tuple[jax.Array, Any]:
     """Return the scales of a saddle point's residuals, and their norm in units of a gradient.
 
-    ``below`` is the residual of the gradients, which counts beside the largest of them, ``apart`` that of the images of
-    the operator, which counts beside its norm times that of the point, ``bottom``: the image itself may vanish.
+    ``below`` is the residual of the gradients, which is relative to the largest of them, ``apart`` that of the images
+    of the operator, which is relative to its norm times that of the point, ``bottom``: the image itself may vanish.
     """
     top = functools.reduce(jnp.maximum, [_units.norm(part) for part in gradients])
     scales, bottom = _units.of_parts(scales, top, eps), jax.lax.stop_gradient(bottom)

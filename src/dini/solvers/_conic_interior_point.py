@@ -42,7 +42,7 @@ _PATIENCE = 40
 
 
 class Trial(NamedTuple):
-    """Newton's method on the natural map: whether it goes on, from where, and at which error it is tried next."""
+    """Newton's method on the natural map: whether it continues, from where, and at which error it is tried next."""
 
     on: Any
     count: Any
@@ -82,7 +82,7 @@ class Plan(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What is thought of the points that a step led to: which is believed, and whether Newton's method goes on."""
+    """The checks of the points of a step: which is accepted, and whether Newton's method continues."""
 
     accepted: Any
     inside: Any
@@ -104,7 +104,7 @@ class ConicInteriorPoint(Solver):
         \kappa + x^\top P x / \tau + c^\top x + b^\top y &= 0, & s^\top y &= 0, & \tau \kappa &= 0,
         \end{aligned}
 
-    has a solution for every program: with :math:`\tau > 0` the program's own, and else a certificate that no point is
+    has a solution for every program: with :math:`\tau > 0` the program's own, otherwise a certificate that no point is
     feasible (``PRIMAL_INFEASIBLE``: the multipliers are the certificate), or a ray along which the objective falls
     without bound (``DUAL_INFEASIBLE``: ``x.primal`` is the ray). Steps are scaled as Nesterov and Todd's in
     non-negative, second-order and semidefinite cones, and as Dahl and Andersen's in exponential and power cones. Near
@@ -196,16 +196,16 @@ class ConicInteriorPoint(Solver):
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), failed, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
         status = certified(status, central.tau < central.kappa, (empty, endless))
-        told = verdict(data, state.convex, judged.accepted, judged.inside, (miss, away), tol, status)
+        result = verdict(data, state.convex, judged.accepted, judged.inside, (miss, away), tol, status)
 
         shown = (central.x / central.tau, central.z / central.tau)
-        shown = trees.where(told.exact, found[:2], shown)
+        shown = trees.where(result.exact, found[:2], shown)
         proof = jnp.where(jnp.any(data.impossible), data.impossible.astype(dtype), central.z)
-        shown = _or_ray(central.x, proof, shown, told.status)
+        shown = _or_ray(central.x, proof, shown, result.status)
         stays = face | ~fine
         state = state._replace(
-            error=told.error,
-            status=told.status,
+            error=result.error,
+            status=result.status,
             central=trees.where(stays, central, moved),
             far=jnp.where(stays, state.far, far),
             least=jnp.minimum(state.least, jnp.min(state.far[jnp.array([0, 2, 3])])),
@@ -297,7 +297,7 @@ def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Ar
     # where cones are curved, a small gap says that the point is good to its root: it must be good itself
     inside = (ended | ~face) & (trial.bar < EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
     pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
-    # a path that ran away may be slower by chance: only an exact point is believed then
+    # a path that diverged may be slower by chance: only an exact point is believed then
     return Judged(accepted | (good & ~pace.refused), inside & ~pace.refused, going, step, pace)
 
 
@@ -312,7 +312,7 @@ def _gains(layout: Layout, state: State, face: jax.Array) -> tuple[jax.Array, ja
 
 
 def _next_trial(trial: Trial, plan: Plan, judged: Judged, found: Any, miss: jax.Array, away: jax.Array) -> Trial:
-    """Return where Newton's method goes on, or at which error it is tried next."""
+    """Return where Newton's method continues, or at which error it is tried next."""
     (x, z, s), going = found, judged.going
     bar = jnp.where(plan.face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
     count = jnp.where(going, trial.count + 1, jnp.zeros_like(trial.count))

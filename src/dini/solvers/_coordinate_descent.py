@@ -121,7 +121,7 @@ class CoordinateDescent(WorkingSet):
         start = _Inner(
             fixed.x, fixed.gradient, fixed.part.value(fixed.x), first, jnp.zeros((), jnp.int32), jnp.asarray(True)
         )
-        # the next working set is chosen anew: more digits than it can use are not computed
+        # the next working set is another one: more digits than it can use are not computed
         enough = jnp.maximum(fixed.tol, 1e-3 * first)
         going = lambda now: (now.error > enough) & now.moving & (now.rounds < _LIMIT)
         end = jax.lax.stop_gradient(jax.lax.while_loop(going, body, start))

@@ -110,7 +110,7 @@ class Dogleg(Descent):
         return trees.add(x, move), move
 
     def judge(self, own: Legs, seen: Seen) -> Ruling:
-        """Return whether the decrease is what the model promises (3); the radius follows."""
+        """Return whether the decrease is what the model predicts (3); the radius follows."""
         gradient, length = ravel_pytree(seen.before.gradient)[0].astype(own.move.dtype), jnp.sqrt(seen.products.ss)
         # (3): p = own.move, B = own.hessian
         rho = ratio(seen, -(dot(gradient, own.move) + dot(0.5 * own.move, dot(own.hessian, own.move))))

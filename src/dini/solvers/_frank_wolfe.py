@@ -54,8 +54,8 @@ class FrankWolfe(Solver):
     r"""Frank-Wolfe (conditional gradient) with away steps, for sets over which linear functions are easy to minimize.
 
     ``x`` is a mixture of vertices :math:`a` with weights :math:`\alpha_a`. A step goes towards the next vertex ``s``,
-    or away from the one with the largest inner product, ``v``, whichever promises more; on polytopes this converges
-    linearly for strongly convex ``f``:
+    or away from the one with the largest inner product, ``v``, whichever predicts more decrease; on polytopes this
+    converges linearly for strongly convex ``f``:
 
     .. math::
         \begin{aligned}
@@ -120,8 +120,8 @@ class FrankWolfe(Solver):
             jax.eval_shape(constraint.minimize_linear, x)
         except NotImplementedError as error:
             raise TypeError(
-                f"FrankWolfe minimizes linear functions over the constraint; {constraint.name} has no support function "
-                "to do that with. Use ProjectedGradient."
+                f"FrankWolfe needs a constraint with a support function: {constraint.name} has none. "
+                "Use ProjectedGradient."
             ) from error
 
     def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
@@ -230,9 +230,9 @@ class FrankWolfe(Solver):
         rise = trees.vdot(gradient, state.moved).astype(dtype) + state.promised
         length = trees.norm(state.moved).astype(dtype)
         noise = 4 * jnp.finfo(dtype).eps * trees.norm(gradient).astype(dtype) * length
-        told = (state.promised > 0) & (jnp.abs(rise) > noise)
-        measured = rise / jnp.where(told, length, 1) ** 2
-        return jnp.where(told, jnp.maximum(measured, 0.9 * curvature), curvature)
+        measurable = (state.promised > 0) & (jnp.abs(rise) > noise)
+        measured = rise / jnp.where(measurable, length, 1) ** 2
+        return jnp.where(measurable, jnp.maximum(measured, 0.9 * curvature), curvature)
 
     def _place(self, atoms: Any, weights: jax.Array, vertex: Any) -> tuple[Any, jax.Array, jax.Array]:
         """Return the atoms with a vertex among them, the weights so far, and the vertex's place."""

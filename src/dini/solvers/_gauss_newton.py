@@ -57,8 +57,8 @@ class FullSteps(NamedTuple):
 class Progress(NamedTuple):
     """The accepted point's value and slope, the step size, and the full steps without a decrease since then.
 
-    ``allowed`` is how many of these there may be, ``left`` what the next step promises (:func:`promised_beyond`). All
-    are floats.
+    ``allowed`` is how many of these there may be, ``left`` what decrease the next step predicts
+    (:func:`promised_beyond`). All are floats.
     """
 
     value: Any
@@ -90,7 +90,7 @@ class GaussNewton(Solver):
     patience
         Number of full steps that may follow a step uphill; zero for a monotone method; ``None`` for full steps only,
         the undamped method without any test of what they bring: the quickest where the solution is close, and one that
-        may run away or in circles. At infinity, where residuals level off, the gradient vanishes as at a solution: a
+        may diverge or cycle. At infinity, where residuals level off, the gradient vanishes as at a solution: a
         point is none as long as the next step would lead farther than the point's own size. A Jacobian with a column of
         zeros is singular.
     linear_solver
@@ -158,8 +158,8 @@ class GaussNewton(Solver):
 
         def renew(_: Any) -> tuple[Any, Any, Any, Any]:
             move, slope, norms, promise = self._solved(space, algebra, at, trial)
-            told, left = self._judged(space, at, trial, extent, norms, move, error, value, seen, promise)
-            return move, slope, left, told.packed(space.dtype)
+            units, left = self._judged(space, at, trial, extent, norms, move, error, value, seen, promise)
+            return move, slope, left, units.packed(space.dtype)
 
         last = state.direction, old.slope, old.left, state.scales
         new = renew(None) if at.jacobian is not None else jax.lax.cond(accept | stray, renew, lambda _: last, None)
@@ -167,16 +167,16 @@ class GaussNewton(Solver):
         t = self._shortened(old, at.value, accept | stray, finite).astype(space.dtype)
         # (1): offset = t p; one step uphill is added to those before it
         offset = jnp.where(accept, new[0], jnp.where(stray, state.offset + new[0], t * direction))
-        # who went astray in vain keeps to the descent until a full step is one
+        # after uphill steps without success, steps must descend until a full step does
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
-        told = Units.of(scales)
-        short = t * told.length <= SHORT * eps
-        end = jnp.where(settled(told, space, value) & (left <= PROMISE), Status.CONVERGED, Status.STALLED)
+        units = Units.of(scales)
+        short = t * units.length <= SHORT * eps
+        end = jnp.where(settled(units, space, value) & (left <= PROMISE), Status.CONVERGED, Status.STALLED)
         status = jnp.where(~accept & ~stray & short, end, state.status)
         lost = ~accept & (old.astray == 0) & rounded(seen, space, old.value) & (left <= PROMISE)
         status = jnp.where(lost, Status.CONVERGED, status)
-        runs = accept & falls_for_ever(told, error, u, extent, state.offset, direction)
+        runs = accept & falls_for_ever(units, error, u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(offset, offset)), status, Status.SINGULAR).astype(jnp.int32)
         parts = Progress(value, slope, t, jnp.where(stray, old.astray + 1, 0), allowed, left)
@@ -223,13 +223,13 @@ class GaussNewton(Solver):
     ) -> tuple[Units, Any]:
         # that of a full step is its slope
         curvature = -dot(at.gradient, move)
-        told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
+        units = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
         promised, columns = promise
-        left = promised_beyond(space, u, told.start, promised, columns, at.value, tolerances(self, u)[0])
-        return doubted(told, ~(left <= NEARLY_NOTHING)), left
+        left = promised_beyond(space, u, units.start, promised, columns, at.value, tolerances(self, u)[0])
+        return doubted(units, ~(left <= NEARLY_NOTHING)), left
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
-        """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""
+        """Return the Gauss-Newton step from a point, its slope, the columns' norms, and its predicted decrease."""
         jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
         store = algebra.build(jacobian, at.residuals)
         norms = algebra.norms(store, at.gradient, space, trial)
@@ -250,10 +250,10 @@ class GaussNewton(Solver):
         finite, largest = jnp.isfinite(dot(determined, determined)), jnp.finfo(space.dtype).max
         extent = _newton_steps.extended(state.extent, trial, jnp.isfinite(error))
         seen = Units.of(state.scales)
-        told, _ = self._judged(space, at, trial, extent, norms, move, error, at.value, seen, promise)
-        scales = told.packed(space.dtype)
+        units, _ = self._judged(space, at, trial, extent, norms, move, error, at.value, seen, promise)
+        scales = units.packed(space.dtype)
         # an error within the tolerance would be a success, whatever the status
-        far = ~(finite & (told.length < 1))
+        far = ~(finite & (units.length < 1))
         # where residuals have levelled off, an unknown that moves by its own size changes them by no more than rounding
         # does, which is that of their terms: then its step is rounding as well, and may be short; conjugate gradients
         # lose it beside the others long before
@@ -261,7 +261,7 @@ class GaussNewton(Solver):
         level = trees.eps(trial) ** (0.5 if algebra is ALGEBRA["cg"] else 0.75)
         far |= (at.value > 0) & (sway <= level * jnp.sqrt(2 * at.value))
         far &= space.minimum & met(self, trial, error, scales)
-        runs = falls_for_ever(told, error, trial, extent, state.last, move)
+        runs = falls_for_ever(units, error, trial, extent, state.last, move)
         status = jnp.where(runs, Status.DIVERGED, state.status)
         status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)
         error = jnp.where(far, largest, error)

@@ -54,7 +54,7 @@ class HostConeSolver(Solver):
     Raises
     ------
     ImportError
-        Where the solver is not installed.
+        If the solver is not installed.
 
     References
     ----------

@@ -33,7 +33,7 @@ _ROUNDS, _ONTO = (0, 2), (2, 3)
 
 
 class Guess(NamedTuple):
-    """How often active rows were tried, whether that goes on, and where it led."""
+    """How often active rows were tried, whether that continues, and where it led."""
 
     on: Any
     count: Any
@@ -79,7 +79,7 @@ class InteriorPoint(Solver):
         \kappa + x^\top Q x / \tau + c^\top x + b^\top y + h^\top z &= 0, & s \circ z &= 0, & \tau \kappa &= 0,
         \end{aligned}
 
-    has a solution for every program: with :math:`\tau > 0` the program's own, and else a certificate that no point is
+    has a solution for every program: with :math:`\tau > 0` the program's own, otherwise a certificate that no point is
     feasible (``PRIMAL_INFEASIBLE``: the multipliers are the certificate), or a ray along which the objective falls
     without bound (``DUAL_INFEASIBLE``: ``x.primal`` is the ray). Near the end the inequalities whose multipliers are
     larger than their slacks are taken for equations; where the solution of these is one of the program, it is returned,
@@ -162,23 +162,23 @@ class InteriorPoint(Solver):
         # beside a solution nearby, a contradiction or a ray is one of rounding
         lost = central.tau < central.kappa
         status = certified(status, lost, (empty, endless))
-        told = verdict(data, state.convex, exact, inside, (miss, away), tol, status)
+        result = verdict(data, state.convex, exact, inside, (miss, away), tol, status)
 
-        shown = or_certificate(data, jnp.where(told.exact, found, central.v / central.tau), central.v, told.status)
+        shown = or_certificate(data, jnp.where(result.exact, found, central.v / central.tau), central.v, result.status)
         stays = face | inside | ~fine
         # the next trial takes what is violated for active, and lets go what pulls
-        again = face & ~told.exact & (state.guess.count + 1 < plan.trials)
+        again = face & ~result.exact & (state.guess.count + 1 < plan.trials)
         active = jnp.where(again, data.active(found[data.n :], slack), plan.active)
         return data.point(shown), State(
-            told.error,
-            told.status,
+            result.error,
+            result.status,
             data,
             trees.where(stays, central, moved),
             jnp.where(stays, state.far, jnp.stack([miss, *far])),
             state.convex,
             jnp.minimum(state.least, gain),
             idle,
-            Guess(again, state.guess.count + face, active, factor, told.exact),
+            Guess(again, state.guess.count + face, active, factor, result.exact),
         )
 
     def _planned(self, state: State, tol: jax.Array) -> Plan:

@@ -63,7 +63,7 @@ class LBFGSB(BoxSolver, LineMethod):
     With the compact model (1) of the Hessian, an iteration follows the projected gradient path :math:`P(x - t g)` to
     the first local minimum of the model (the generalized Cauchy point; the path bends at a breakpoint for each bound
     that it meets), then minimizes the model over the variables that are free there (:math:`Z^\top` picks them),
-    projects the result onto the bounds, and searches along the line to it. All breakpoints are judged at once, from
+    projects the result onto the bounds, and searches along the line to it. All breakpoints are compared at once, from
     cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. The error
     is :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the
     curvature, if that is more than one.
@@ -160,9 +160,9 @@ class LBFGSB(BoxSolver, LineMethod):
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         r"""Return what quasi-Newton methods tell, and :math:`\theta` as ``curvature``."""
-        told = super().readings(x, state)
-        return told | {
-            "direction": ravel_pytree(x)[1](told["direction"]),
+        values = super().readings(x, state)
+        return values | {
+            "direction": ravel_pytree(x)[1](values["direction"]),
             "curvature": state.own.model.pairs.theta,
         }
 
@@ -257,7 +257,7 @@ def _cauchy_point(
     .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j. \qquad (5)
 
     The gradient is divided by its largest element, ``unit``, and times are multiplied by it: at rest, its square would
-    underflow. An element of which the square underflows beside the largest does not move.
+    underflow. An element of which the square underflows compared with the largest does not move.
     """
     unit = jax.lax.stop_gradient(jnp.max(jnp.abs(gradient), initial=0))
     unit = jnp.where(unit > 0, unit, 1)

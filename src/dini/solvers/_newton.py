@@ -107,10 +107,10 @@ class Newton(Halving):
         return self.way(x, factor)
 
     def judge(self, own: Way, seen: Seen) -> Ruling:
-        """Return whether the value falls as promised (3); a promise that drowns in rounding has an end.
+        """Return whether the value falls as predicted (3); a prediction below rounding errors ends the solve.
 
-        A Newton step at a minimum promises nothing: where one after the other brings no gain and leaves the gradient
-        as it is, that is rounding as well.
+        A Newton step at a minimum predicts no decrease: where one after the other brings no gain and leaves the
+        gradient as it is, that is rounding as well.
         """
         ruling, before = super().judge(own, seen), seen.before
         promised = -trees.vdot(before.gradient, seen.move).astype(seen.value.dtype)
@@ -156,13 +156,13 @@ class Newton(Halving):
         return super().last_value(problem, state) if minimum else 0.5 * jnp.square(state.error)
 
     def derivative_solver(self, problem: AnyProblem, x: Tree, state: Any) -> Any:
-        """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
+        """Return a solver that refines with the last Hessian's factor, where assembling another is expensive."""
         if not isinstance(problem, Minimize | LeastSquares):
             return None
         if self._by_nonzeros:
-            dear = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
+            expensive = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
             factor = SparseFactor(state.own.model.numbers, self.linear_solver)
-            return Reused(factor, state.own.model.known) if dear else self.linear_solver
+            return Reused(factor, state.own.model.known) if expensive else self.linear_solver
         if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
         return Reused(CholeskyFactor(state.own.model.numbers), state.own.model.known)

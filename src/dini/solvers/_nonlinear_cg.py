@@ -99,7 +99,7 @@ class NonlinearCG(QuasiNewton):
         return model._replace(direction=direction, count=jnp.where(forget, 0, model.count))
 
     def first_trial(self, old: Any, model: Any, slope: Scalar) -> Any:
-        """Return the step that promises the same decrease to first order as the last one."""
+        """Return the step that predicts the same decrease to first order as the last one."""
         del model
         falls = slope < 0
         return old.trial * jnp.where(falls, jnp.minimum(old.slope / jnp.where(falls, slope, -1), 10), 1)

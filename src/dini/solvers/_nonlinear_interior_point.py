@@ -56,7 +56,7 @@ class NonlinearInteriorPoint(Solver):
 
     Near a solution the inequalities are sorted into active and inactive, and Newton's method for their equations takes
     over: then multipliers of inactive constraints are exactly zero, and the last digits are right. The error is the
-    largest relative one: a violation counts beside the terms of its own constraint, the sum of :math:`|\partial_i c|
+    largest relative one: a violation is relative to the terms of its own constraint, the sum of :math:`|\partial_i c|
     |x_i|`, what is left of the forces (the gradients times their multipliers) beside the largest of them.
 
     The functions are evaluated strictly within the bounds; a start outside is moved there. Matrices are dense: up to a
@@ -90,12 +90,12 @@ class NonlinearInteriorPoint(Solver):
     differentiable = False
 
     def check(self, problem: Constrained, x: Tree) -> None:
-        """Raise where there is a set or a penalty beside the functions."""
+        """Raise where there is a set or a penalty besides the functions."""
         super().check(problem, x)
         if problem.part is not None:
             raise TypeError(
-                f"{self.name} keeps bounds and functions: given {problem.name} with {problem.part.name}. Use "
-                "AugmentedLagrangian, or write it as equalities and inequalities."
+                f"{self.name} takes bounds, equalities and inequalities: given {problem.name} with "
+                f"{problem.part.name}. Use AugmentedLagrangian, or state it by equalities and inequalities."
             )
 
     def init(self, problem: Constrained, x: Tree, *args: Tree) -> State:
@@ -107,7 +107,7 @@ class NonlinearInteriorPoint(Solver):
         return begun(view, units, view.start / units.length, infinity(x), zero.astype(jnp.int32))
 
     def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> jax.Array:
-        """Return whether the state can be one of these arguments: one that is nearly done vouches for its own."""
+        """Return whether the state can be one of these arguments: one that nearly converged is accepted."""
         tol = threshold(self, x.primal)
         return (state.measured > 1.02 * tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)
 
@@ -139,7 +139,7 @@ class NonlinearInteriorPoint(Solver):
         done = polishing & jnp.where(
             lost, state.measured <= tol, known.error <= jnp.minimum(tol, 10 * jnp.finfo(view.dtype).eps)
         )
-        # a solve goes on from the point before, off its bounds
+        # a solve continues from the point before, off its bounds
         kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), state.point, recentred(state.point, box, state.mu))
         point, at = jax.tree.map(lambda a, b: jnp.where(lost, b, a), (point, at), (kept, state.at))
         measured = jnp.where(look & ~lost, known.error, state.measured)

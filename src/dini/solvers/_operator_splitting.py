@@ -84,8 +84,8 @@ class OperatorSplitting(Solver):
 
     One step of the solver is ``block`` of these. After it, :math:`\rho` is changed where one residual is more than five
     times the other (each relative to its terms); changes of ``x`` and ``y`` that prove that there is no solution end
-    the solve with ``DUAL_INFEASIBLE`` or ``PRIMAL_INFEASIBLE``; and where the active rows have settled, the equations
-    that they make are solved: if the solution is one of the program, it is returned, exact to rounding.
+    the solve with ``DUAL_INFEASIBLE`` or ``PRIMAL_INFEASIBLE``; and where the active rows no longer change, the
+    equations that they make are solved: if the solution is one of the program, it is returned, exact to rounding.
 
     (1) is factorized where all matrices are arrays or there are at most ``dense_limit`` unknowns. Otherwise it is
     solved by conjugate gradients from the last solution on. The equations of the active rows and the system of the
@@ -183,7 +183,7 @@ class OperatorSplitting(Solver):
         return State(infinity, running, data, at, rho, system, convex, face)
 
     def step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Take a block of iterations, and try the active rows where they have settled."""
+        """Take a block of iterations, and try the active rows where they no longer change."""
         del problem, x, args
         data, n = state.data, state.data.n
         tol = jnp.asarray(accuracy(self, data.offset), data.offset.dtype)
@@ -200,7 +200,7 @@ class OperatorSplitting(Solver):
         change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
         proof, empty, endless = proofs(data, change)
 
-        # rows whose terms are next to nothing say little of the distance
+        # rows with negligible terms say little about the distance
         primal, dual = residuals(data, at)
         rough, late = jnp.maximum(primal, dual), away <= tol
         settled = jnp.all(active == state.face.active) & (rough <= _TRY)
@@ -208,11 +208,11 @@ class OperatorSplitting(Solver):
         due = late | (settled & new)
         trial = self._tried(data, point.v, active, due, tol, late)
         exact = due & exact_enough(trial.error, late, tol) & state.convex
-        # along a ray the objective falls without bound where a point satisfies the constraints
+        # along a ray the objective decreases without bound where a point satisfies the constraints
         feasible = primal <= jnp.finfo(away.dtype).eps ** 0.25
         status = certified(Status.RUNNING, True, (empty, jnp.where(feasible, endless, jnp.inf)))
-        told = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)
-        shown = or_certificate(data, jnp.where(told.exact, trial.v, point.v), proof, told.status)
+        result = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)
+        shown = or_certificate(data, jnp.where(result.exact, trial.v, point.v), proof, result.status)
 
         ratio = primal / jnp.maximum(dual, jnp.finfo(dual.dtype).tiny)
         far = (ratio > _UNBALANCED) | (ratio * _UNBALANCED < 1)
@@ -225,9 +225,9 @@ class OperatorSplitting(Solver):
             jnp.where(due, active, state.face.tried),
             jnp.where(due, rough, state.face.error),
             trial.factor,
-            told.exact,
+            result.exact,
         )
-        return data.point(shown), State(told.error, told.status, data, at, rho, system, state.convex, face)
+        return data.point(shown), State(result.error, result.status, data, at, rho, system, state.convex, face)
 
     def _point(self, data: Scaled, x: jax.Array, y: jax.Array) -> Point:
         """Return a point with the slacks that its rows have."""
@@ -268,7 +268,7 @@ class OperatorSplitting(Solver):
         return jnp.all(jnp.stack(same))
 
     def derivative_solver(self, problem: Quadratic, x: Tree, state: State) -> Reused:
-        """Return a linear solver for the equations of the active rows: with their factor, or anew."""
+        """Return a linear solver for the equations of the active rows: with their factor, or a new one."""
         data, face = state.data, state.face
         if data.base is None:
             return face_solver(problem, x, data)

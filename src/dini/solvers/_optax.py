@@ -51,7 +51,7 @@ class OptaxSolver(Stochastic):
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
-    set ``atol=0`` and count steps. The state's field ``inner`` is the transformation's own state, in the place of which
+    set ``atol=0`` and count steps. The state's field ``inner`` is the transformation's own state, in place of which
     ``state._replace(inner=...)`` puts another one.
 
     Parameters
@@ -66,9 +66,9 @@ class OptaxSolver(Stochastic):
     Raises
     ------
     ImportError
-        Where optax is not installed.
+        If optax is not installed.
     TypeError
-        Where ``transformation`` is none.
+        If ``transformation`` is none.
 
     Examples
     --------
@@ -124,8 +124,8 @@ class OptaxSolver(Stochastic):
             return call(*args, **offered)
         except (AttributeError, TypeError) as error:
             error.add_note(
-                "Raised by the transformation of OptaxSolver. Those that work on parameters of a structure of their "
-                "own (optax.lookahead, say) cannot be used, and optax.contrib.sam not inside of another one."
+                "The transformation of OptaxSolver raised this error. Transformations that change the structure of the "
+                "parameters (such as optax.lookahead) are not supported, nor is optax.contrib.sam inside another one."
             )
             raise
 

@@ -40,9 +40,9 @@ class ProjectedNewton(BoxSolver, Halving):
     f) - x\|` if that is less, with the largest inverse curvature :math:`\tau` of the last steps. The direction solves
     the Newton system of the free coordinates (with the absolute eigenvalues where it is indefinite) and is a gradient
     step in the active ones. Trials are (3) with ``t`` halved from one until (4) holds; each trial is one step. At a
-    nondegenerate solution the active set settles and the convergence is quadratic. The error is :math:`\|P(x - \nabla
-    f) - x\|_2`, where the room to a bound counts in units of the gradient: times the curvature, if that is more than
-    one.
+    nondegenerate solution the active set becomes constant and the convergence is quadratic. The error is :math:`\|P(x -
+    \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the curvature, if that is more
+    than one.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class ProjectedNewton(BoxSolver, Halving):
         return point, trees.sub(point, x)
 
     def judge(self, own: Way, seen: Seen) -> Ruling:
-        """Return whether the decrease (4) is what the free coordinates promise along the line, and the active ones."""
+        """Return whether the decrease (4) is what the free and the active coordinates predict along the line."""
         gradient, move = flatten(seen.before.gradient), flatten(seen.move)
         along = jnp.where(own.model, own.step_size * own.direction, move)
         # (4)
@@ -122,8 +122,8 @@ class ProjectedNewton(BoxSolver, Halving):
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""
-        told = super().readings(x, state)
-        return told | {"direction": ravel_pytree(x)[1](told["direction"])}
+        values = super().readings(x, state)
+        return values | {"direction": ravel_pytree(x)[1](values["direction"])}
 
     def _direction(
         self,

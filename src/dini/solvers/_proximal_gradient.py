@@ -154,11 +154,11 @@ class ProximalGradient(Solver):
         extrapolated, momentum = self._extrapolated(x, y, new, accept, state.momentum)
         if valued:
             # the curvature may show that the start was a solution: the point goes back to it, or stays
-            home = (state.steps == 1) & met(self, x, state.error, scales)
-            new, accept = trees.where(home, state.last[0], new), accept | home
+            solved = (state.steps == 1) & met(self, x, state.error, scales)
+            new, accept = trees.where(solved, state.last[0], new), accept | solved
             # a hair less than before: the loop takes the point whose error has fallen, and not the one that only probed
-            error = jnp.where(home, (1 - eps) * state.error, error)
-            extrapolated = trees.where(home, new, extrapolated)
+            error = jnp.where(solved, (1 - eps) * state.error, error)
+            extrapolated = trees.where(solved, new, extrapolated)
             new = trees.where(at.first & met(self, x, error, scales), x, new)
         return trees.where(accept, new, x), State(
             error.astype(dtype), taken.step_size.astype(dtype), momentum.astype(dtype),
@@ -177,10 +177,10 @@ class ProximalGradient(Solver):
         eps, seen = trees.eps(at.y), jax.lax.stop_gradient(at.value)
         slopes = _units.slope_of_elements(*at.last)
         probe = probe_length(seen, at.size, at.slope, eps, slopes).astype(dtype)
-        told = (at.rise > 0) & (at.changed > (drowning_share(eps) * at.slope) ** 2)
+        measurable = (at.rise > 0) & (at.changed > (drowning_share(eps) * at.slope) ** 2)
         whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
         whole = jnp.where(at.slope > 0, whole, state.step_size)
-        fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
+        fitted = jnp.where(measurable, at.room / jnp.where(measurable, at.rise, 1), whole)
         still = is_rounding(at.room, at.size, eps) & (not self.stops)
         if not self.stops:
             # of a point at rest, which a set or a penalty may hold against any gradient, the curvature alone is known

@@ -124,7 +124,7 @@ class TrustRegionNewtonCG(Descent):
         move, residual = trees.axpy(length, d, z), trees.axpy(length, product, own.residual)
         new = dot(residual, residual)
         size = jnp.sqrt(dot(state.gradient, state.gradient))
-        # (3): as exactly as the gradient is small beside the largest one, so that convergence is superlinear
+        # (3): as exactly as the gradient is small compared with the largest one, so that convergence is superlinear
         steepest = _units.Units.of(state.scales).steepest
         share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
         done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (own.count + 1 >= trees.size(x))
@@ -138,7 +138,7 @@ class TrustRegionNewtonCG(Descent):
         return trees.add(x, state.own.move), state.own.move
 
     def judge(self, own: Region, seen: Seen) -> Ruling:
-        """Return whether the decrease is what the model promises; the radius follows, and the move, if it is not."""
+        """Return whether the decrease is what the model predicts; the radius follows, and the move, if it is not."""
         before, z = seen.before, own.move
         dot = lambda a, b: trees.vdot(a, b).astype(own.radius.dtype)
         slope, length = dot(before.gradient, z), jnp.sqrt(seen.products.ss)

@@ -80,8 +80,8 @@ class Separated(Space):
         bend, terms = self._bend(u, c, r, unit)
         # what is left in the linear part shows that it is not linear, or not determined to working precision
         given = jax.lax.stop_gradient(jnp.max(jnp.abs(rest) * unit, initial=0))
-        astray = jnp.maximum(given / jnp.where(terms > 0, terms, 1) ** 2, bend / jnp.where(terms > 0, terms, 1))
-        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest) + bend**2, astray)
+        relative = jnp.maximum(given / jnp.where(terms > 0, terms, 1) ** 2, bend / jnp.where(terms > 0, terms, 1))
+        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest) + bend**2, relative)
 
     def _bend(self, u: Tree, c: Any, r: Any, unit: Any) -> tuple[Any, Any]:
         """Return the residuals' second difference in the linear part, zero but for rounding errors, and its terms."""
@@ -178,7 +178,7 @@ class VariableProjection(LevenbergMarquardt):
             )
         if problem.loss is not None:
             raise TypeError(
-                f"VariableProjection needs a sum of squares, in which the linear part can be solved for: given "
+                f"VariableProjection needs a plain sum of squares, to solve for the linear part: given "
                 f"{problem.name} with a robust loss. Use LevenbergMarquardt."
             )
 

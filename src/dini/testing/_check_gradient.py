@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import trees
 from ..differentiation import Differentiation, Implicit, Unrolled
-from ..door import Problem
+from ..entry import Problem
 from ..explanations import explained
 from ..explanations.arguments import CHECKED
 from ..solvers import Solver
@@ -115,7 +115,7 @@ def check_gradient(
     Raises
     ------
     TypeError
-        For a function in the place of a problem, or without a solver and a starting point.
+        For a function in place of a problem, or without a solver and a starting point.
 
     Examples
     --------

@@ -174,7 +174,7 @@ def _oligopoly(q: Any, cost: Any) -> Any:
 
 
 def _oligopoly_solution(cost: Any) -> Any:
-    """Return what two firms sell, beside a third one that is too expensive."""
+    """Return what two firms sell, with a third one that is too expensive."""
     return jnp.concatenate([(10 + jnp.sum(cost[:2])) / 3 - cost[:2], jnp.zeros(1, cost.dtype)])
 
 

@@ -9,7 +9,7 @@ from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
 
 def register[Class: type](cls: Class) -> Class:
-    """Register a dataclass as a pytree; fields whose metadata say ``static`` are no leaves.
+    """Register a dataclass as a pytree; fields whose metadata say ``static`` are not leaves.
 
     Unlike :func:`jax.tree_util.register_dataclass`, the class is put together again without its constructor: the
     derivative with respect to a set or a penalty is an object of its class, but a tangent of a radius need not be

@@ -71,7 +71,8 @@ NUDGE = 4.0
 DOUBLINGS = 24
 #: the share of a gain that counts as nothing
 NOTHING = 1e-4
-#: the power of rounding that is the shortest Newton step, as a share of the way, of a function that falls for ever
+#: the power of rounding that is the shortest Newton step, as a share of the way, of a function that decreases without
+#: bound
 SHORTEST = 0.25
 #: what is left of a gain at the two places that are compared, and the factor between these
 LEFT = (1e-2, 1e-4)
@@ -303,7 +304,7 @@ def _at(shares: Any, x: Tree, back: Tree, step: Tree, aside: Tree, nudge: Tree) 
 
 
 def relative(step: Tree, x: Tree, extent: Tree, scales: Tree) -> Any:
-    r"""Return the largest element of a step beside the size of that element of the point.
+    r"""Return the largest element of a step relative to the size of that element of the point.
 
     The size of an element that is zero, or nearly, is :math:`\epsilon^{1/4}` of its ``extent``, the largest that it has
     been, or :math:`\sqrt\epsilon` of the size that the others give it by their scales.
@@ -423,7 +424,7 @@ def _loose(f: Any, way: Tree, parts: Tree, rtol: Any) -> Tree:
 
 
 def _unheld(f: Any, loose: Tree, slopes: Tree, parts: Tree) -> Any:
-    """Return whether the way of the loose elements has lowered the objective, leads no higher, and goes on."""
+    """Return whether the path of the loose elements has lowered the objective, does not rise, and continues."""
     worth = f[_BEFORE] - f[_HERE]
     # an element of the way that is zero has parts that are
     some = lambda parts: [

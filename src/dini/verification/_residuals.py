@@ -1,15 +1,15 @@
 r"""Whether a point is a solution of a least-squares problem, whatever the solver: a step of Gauss and Newton.
 
-From a point ``x`` with the residuals ``r`` and their Jacobian ``J`` it promises the decrease
+From a point ``x`` with the residuals ``r`` and their Jacobian ``J`` it predicts the decrease
 
 .. math:: \tfrac12 \|P r\|^2, \qquad P = J (J^\top J)^{-1} J^\top ,
 
-whatever the units of unknowns and residuals are. The gradient, :math:`J^\top r`, can be small beside everything that a
-method of gradients sees, and this be nearly all of the value: in the valley of Meyer's problem, say.
+whatever the units of unknowns and residuals are. The gradient, :math:`J^\top r`, can be small compared with everything
+that a method of gradients sees, and this be nearly all of the value: in the valley of Meyer's problem, say.
 
-A promise is no proof: of residuals that vanish it is all that is left of the value, however right the point is. A point
-is refused where two things hold. The step ``p`` is longer than the tolerance, in units :math:`c_i`, the norms of the
-Jacobian's columns, in which it does not matter how unknowns are measured,
+A prediction is no proof: of residuals that vanish it is all that is left of the value, however right the point is. A
+point is refused where two things hold. The step ``p`` is longer than the tolerance, in units :math:`c_i`, the norms of
+the Jacobian's columns, in which it does not matter how unknowns are measured,
 
 .. math:: \max_i c_i |p_i| > 10\, \text{rtol} \max\bigl(\|c \circ x\|, \epsilon^{1/4} \|c \circ x_0\|\bigr),
 
@@ -45,7 +45,7 @@ from ..trees import Tree
 from ..trees.products import dot, summed
 from ._minimum import DOUBLINGS, ROUNDING
 
-#: units of rounding that a step may promise from a point that is a solution, and from one where steps fail
+#: units of rounding that a step may predict from a point that is a solution, and from one where steps fail
 NEARLY_NOTHING, PROMISE = 5, 10
 #: a step is longer than the tolerance where it is so many times as long
 TOLERANCES = 10
@@ -62,9 +62,9 @@ FEW = 64
 
 
 def promised_beyond(u: Tree, start: Any, promised: Any, norms: Any, value: Any, rtol: Any) -> Any:
-    r"""Return what a Gauss-Newton step still promises: its length in residuals, in units of their rounding.
+    r"""Return what decrease a Gauss-Newton step still predicts: its length in residuals, in units of their rounding.
 
-    Whatever the units of unknowns and residuals are, the step promises to take a share of the value that is the square
+    Whatever the units of unknowns and residuals are, the step predicts to take a share of the value that is the square
     of the cosine between the residuals and the range of the Jacobian. A share of ``rtol`` is nothing, so that it is
     zero. Residuals that vanish are in that range to the end, until they are rounding: :math:`\epsilon` times what they
     are made of, the sizes of the unknowns times the ``norms`` of the columns. So is what is left of the residuals of
@@ -117,7 +117,7 @@ def status(
         columns = images(push, u)
         gradient = dot(columns, r)
         bounds = None
-        if bounded:  # what a bound stops promises nothing
+        if bounded:  # what a bound stops predicts no decrease
             low, high = bounds = tuple(ravel_pytree(bound)[0] for bound in bounds_of(problem.constraint, x))
             columns = jnp.where((((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0)))[:, None], 0, columns)
         norms = jnp.sqrt(jnp.sum(columns**2, axis=1))

@@ -85,7 +85,7 @@ def test_a_saddle_and_a_series_that_diverges_are_no_gradient():
     with pytest.raises(dini.DerivativeError, match="not positive definite"):
         found(saddle, mode="cg")
     np.testing.assert_allclose(found(saddle, mode="cg", damping=3.0), [1 / 4, 1.0], rtol=1e-9)
-    with pytest.raises(dini.DerivativeError, match="damping must be less than two over its largest"):
+    with pytest.raises(dini.DerivativeError, match="damping must be less than two over the largest"):
         found(steep, mode="implicit", xi=1.0)
     np.testing.assert_allclose(found(steep, mode="implicit", xi=1 / 300, terms=0), 1 / 300)
     np.testing.assert_allclose(

@@ -265,7 +265,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(dini):
     found = dini("run", "parabola-fit", "--points", "9", "--resume")
     assert found.code == 0
     assert "counting: remembered, " in found.out
-    assert "in earlier runs, whose parts were remembered." in found.out
+    assert "in earlier runs, whose results were reused." in found.out
     assert "\n9 points\n" in found.out
     assert CALLS == ["first"]
     # without being asked to, nothing is remembered

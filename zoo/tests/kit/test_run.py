@@ -76,7 +76,7 @@ def test_finished_parts_are_remembered(tmp_path):
     assert calls == ["first", 1, 2]
     assert go(True, steps=1) == (7, [1, 4, 9])
     assert calls == ["first", 1, 2, 3]
-    # other settings know nothing of it, nor does a run that begins anew
+    # other settings know nothing of it, nor does a run that restarts
     go(True, steps=2)
     go(False, steps=1)
     assert calls == ["first", 1, 2, 3, *2 * ["first", 1, 2, 3]]

@@ -303,7 +303,7 @@ def test_passes_and_fresh_samples():
     seen = np.concatenate([indices[weights > 0] for indices, weights in first])
     assert [len(indices) for indices, _ in first] == [4, 8]
     assert len(set(seen)) == 8
-    # two are left: a pass begins anew
+    # two are left: a pass restarts
     assert sorted(batches.draw(10)[0][:10]) == list(range(10))
     fresh = Batches(10, np.random.default_rng(0), fresh=True, length=16)
     for _ in range(5):

@@ -149,7 +149,7 @@ def test_the_values_are_those_of_sheep_and_wolves():
 
 @pytest.mark.thorough
 def test_a_window_cuts_the_derivative():
-    """After each window it starts anew: as if the counts there were given."""
+    """After each window it restarts: as if the counts there were given."""
     abm, key, steps = Duplicating(birth=0.5), jax.random.key(0), 4
     g = lambda x, u: (1 - u) * 1.5 * x
     slope = lambda window: jax.grad(

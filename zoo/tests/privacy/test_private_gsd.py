@@ -271,7 +271,7 @@ def test_incremental_counts_are_the_counts(targets):
 
 
 def test_a_step_takes_the_best_candidate(targets):
-    """Against the fitness of each candidate's table, counted anew."""
+    """Against the fitness of each candidate's table, counted again."""
     rows, operators = rows_of(5, 20), Operators(6, 6)
     weights = jnp.asarray(1.0 + FEW.workload_of % 3)
     key, state = jax.random.key(1), search.start(FEW, rows)

@@ -131,7 +131,7 @@ class Layout:
         return jnp.zeros(self.given, z.dtype).at[self.order].set(self._turned(z, lambda group: group.outward))
 
     def _turned(self, rows: jax.Array, turn: Callable[[Group], Callable[..., jax.Array]]) -> jax.Array:
-        # put together anew: XLA's CPU compiler may write an update into the rows that it still reads (openxla/xla
+        # concatenated again: XLA's CPU compiler may write an update into the rows that it still reads (openxla/xla
         # issue 49176), and then the cone is another one
         parts = [rows[group.first : group.last] for group in self.groups]
         for i, group in enumerate(self.groups):

@@ -21,7 +21,7 @@ def by_factor(data: Scaled, active: jax.Array, base: jax.Array, rounds: tuple[in
     """Return the factorized equations of the active rows, and their solution.
 
     It is refined as long as that changes something, in at most so many ``rounds``: those of double and of single
-    precision. An unknown whose curvature is small beside the regularization takes some.
+    precision. An unknown whose curvature is small compared with the regularization takes some.
     """
     n = data.n
     keep = jnp.concatenate([jnp.ones(n, bool), active])

@@ -163,7 +163,7 @@ class Restoration(Barrier):
 
     @staticmethod
     def judge(view: View, state: State, box: Box, point: Point, values: jax.Array) -> Trial:
-        """Return whether the squared violation falls, and whether that is enough to go on with the objective."""
+        """Return whether the squared violation falls, and whether that is enough to continue with the objective."""
         before, after = merits(view, state, box, point, values)
         mu, finite = state.restoring_mu, jnp.all(jnp.isfinite(values))
         squared = lambda values, at: (

@@ -33,7 +33,7 @@ from ._margins import LESS_VALUE, LESS_VIOLATION
 from ._program_view import Derivatives, Units, View, first_units, start_length
 from ._second_look import Pace, levels_off, lower_beside, once, pace
 
-# The constants of Waechter and Biegler (2006), sections 2 to 4, where nothing else is said.
+# The constants of Waechter and Biegler (2006), sections 2 to 4, unless noted otherwise.
 START_MU = 0.1
 _LESS_MU, _POWER_MU, _ENOUGH = 0.2, 1.5, 10.0
 _CORRECTIONS = 1
@@ -106,9 +106,9 @@ def begun(view: View, units: Units, start: jax.Array, error: jax.Array, left: ja
 def looked_again(
     view: View, old: State, state: State, box: Box, done: jax.Array, lost: jax.Array, tol: jax.Array
 ) -> tuple[Any, State]:
-    """Return whether a point that passes the test may be claimed, and the state, which goes on where it may not.
+    """Return whether a point that passes the test may be returned as converged, and the state, which continues if not.
 
-    A point that is none of rest is the end all the same: nothing is left by which a later one could be told from it.
+    A point that is not stationary ends the solve as well: later points could not be distinguished from it.
     """
     last, new = old.direction.step.x, state.direction.step.x
     seen = pace(last, new, state.point.x)
@@ -142,7 +142,7 @@ def tried(view: View, state: State, box: Box) -> Trial:
 
 
 def evaluated(view: View, state: State, trial: Trial, back: jax.Array) -> tuple[Point, Derivatives, Units]:
-    """Return the trial point with its derivatives; the first one settles the units."""
+    """Return the trial point with its derivatives; the first one fixes the units."""
     first, point, old = state.steps == 0, trial.point, state.units
     jacobian = view.jacobian(point.x, old)
     own = first_units(trial.values, jacobian / old.length, start_length(view).astype(point.x.dtype))
@@ -340,7 +340,7 @@ def stuck(view: View, state: State, box: Box) -> jax.Array:
     own = jnp.where(box.fixed, 0, jnp.minimum(room, jnp.abs(state.point.x)))
     level = jnp.max(jnp.abs(slope) * own, initial=0) <= _TAKEN * dot(wrong, wrong)
     slope = jnp.where(box.fixed, 0, slope * jnp.minimum(room / size, 1))
-    # gradients that vanish themselves count beside those at the start
+    # gradients that vanish themselves are relative to those at the start
     scale = jnp.max(dot(jnp.abs(wrong), jnp.maximum(jnp.abs(state.at.slopes), 1)), initial=0)
     return level & (jnp.max(jnp.abs(slope), initial=0) <= eps**0.375 * scale)
 
@@ -348,7 +348,7 @@ def stuck(view: View, state: State, box: Box) -> jax.Array:
 def ending(
     view: View, old: State, state: State, known: Measures, tol: jax.Array, box: Box, failed: jax.Array
 ) -> jax.Array:
-    """Return the status after a step; ``failed`` says that a last try was in vain."""
+    """Return the status after a step; ``failed`` says that a last try failed."""
     size = jnp.max(jnp.abs(state.point.x), initial=0)
     status = jnp.where(failed, Status.STALLED, state.status)
     restore = (old.mode == RESTORE) & (state.mode == RESTORE)

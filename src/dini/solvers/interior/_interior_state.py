@@ -112,7 +112,7 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     over and its element, to the largest one of force and element.
     """
     eps = jnp.finfo(point.x.dtype).eps
-    # a point that runs away is near nothing, however small errors are beside it
+    # a diverging point is not near a solution, however small its relative errors are
     size = jnp.clip(jnp.max(jnp.abs(point.x), initial=0), eps**0.25, eps**-0.25)
     rows = jnp.sqrt(jnp.sum(jnp.square(at.slopes), axis=1))
     top = lambda v: jnp.max(jnp.abs(v), initial=0)
@@ -128,7 +128,7 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     # what a product of force and slack is beside: the largest of forces and their elements, whose units do not matter
     work = jnp.maximum(jnp.maximum(jnp.abs(at.gradient), jnp.minimum(curves, eps**-0.25)), point.lower + point.upper)
     work = jnp.clip(top(work * own), eps * net * size, net * size)
-    # a gradient that vanishes with its constraint says nothing of a distance
+    # a gradient that vanishes with its constraint is not informative about a distance
     reach = jnp.maximum(jnp.maximum(dot(jnp.abs(at.slopes), jnp.abs(point.x)), eps**0.5 * rows * size), eps**0.5)
     noise = 4 * eps * rows * size
     equal, values = at.constraints[: view.equalities], at.constraints[view.equalities :]

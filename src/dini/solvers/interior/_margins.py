@@ -1,4 +1,4 @@
-"""Numbers by which more than one of the methods for programs judges; those of one method stand in its file."""
+"""Constants that several methods for programs share; those of one method are in its file."""
 
 from __future__ import annotations
 

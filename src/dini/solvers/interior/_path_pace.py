@@ -1,10 +1,10 @@
-"""Whether the points of a central path come to rest, or run away to an infimum that no point has.
+"""Whether the points of a central path converge, or diverge to an infimum that is not attained.
 
 On the way to a solution a path slows down: from one e-fold of the complementarity to the next it moves by a share of
 that complementarity, or at degenerate solutions of a root of it. On the way to an infimum at infinity, such as that of
-``z`` over ``exp(x) <= z``, it goes on at its pace while gap and residuals become as small as one likes. What is
-measured is what the program sees of a point, :math:`P x` and :math:`A x`: along unknowns of which only the sum counts,
-rounding moves a path as far as it likes.
+``z`` over ``exp(x) <= z``, its moves do not shrink while gap and residuals become arbitrarily small. Moves
+are measured in :math:`P x` and :math:`A x`, on which the program depends: where it depends only on the sum of some
+unknowns, rounding errors move the unknowns themselves arbitrarily far.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ._margins import SHRINKS
 
-#: an element runs away that is no slower than this share of what it was when the error began to be small
+#: an element diverges that is no slower than this share of what it was when the error began to be small
 _AS_FAST = 0.2
 #: a step that takes less than this off the logarithm of the complementarity shows no pace of its own
 _FOLD = 0.5
@@ -29,7 +29,7 @@ class Pace(NamedTuple):
     mean: jax.Array
     move: jax.Array
     most: jax.Array
-    #: whether an element runs away, and whether a claim has been refused for that
+    #: whether an element diverges, and whether convergence has been refused for that
     drifts: jax.Array
     refused: jax.Array
 

@@ -35,7 +35,7 @@ class Point(NamedTuple):
         return cls(v, s, jnp.concatenate([curved + data.back(v[n:]), data.rows(v[:n])]), curved)
 
     def error(self, data: Scaled, scale: Any = 1) -> Any:
-        """Return the largest residual of the conditions, relative to its terms, and the duality gap beside the value.
+        """Return the largest residual of the conditions, relative to its terms, and the gap relative to the value.
 
         ``scale`` is what the point is to be divided by.
         """
@@ -67,7 +67,7 @@ class Point(NamedTuple):
 
 
 def beside(rows: jax.Array, noise: Any, own: jax.Array, rounding: Any = 0) -> jax.Array:
-    """Return the largest residual of some rows, each beside its own terms (Oettli and Prager 1964).
+    """Return the largest residual of some rows, each relative to its own terms (Oettli and Prager 1964).
 
     ``noise`` is the largest number of which rounding errors come, ``rounding`` are others that are known of each row.
     """
@@ -106,7 +106,7 @@ def certified(status: Any, where: Any, distances: tuple[Any, Any]) -> Any:
 
 
 class Verdict(NamedTuple):
-    """Whether a point is believed, the error that is told of it, and the status."""
+    """Whether a point is accepted, its reported error, and the status."""
 
     exact: Any
     inside: Any
@@ -115,9 +115,9 @@ class Verdict(NamedTuple):
 
 
 def verdict(data: Any, convex: Any, exact: Any, inside: Any, errors: tuple[Any, Any], tol: Any, status: Any) -> Verdict:
-    """Return what is told of a step that found an ``exact`` point, or whose other one is ``inside`` the tolerance.
+    """Return the result of a step that found an ``exact`` point, or whose other one is ``inside`` the tolerance.
 
-    ``errors`` are those of the two; ``status`` is what is told where neither is believed. A row that no point satisfies
+    ``errors`` are those of the two; ``status`` is the status where neither is accepted. A row that no point satisfies
     outweighs all.
     """
     alone = jnp.any(data.impossible)

@@ -80,7 +80,7 @@ class View:
 
     @property
     def part(self) -> Any:
-        """The set or the penalty beside the functions, or ``None``."""
+        """The set or the penalty besides the functions, or ``None``."""
         return self._problem.part
 
     def prox(self, x: jax.Array, step_size: Any) -> jax.Array:

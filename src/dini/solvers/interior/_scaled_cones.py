@@ -42,7 +42,7 @@ class ScaledCones(NamedTuple):
     objective: jax.Array
     #: rows that no point satisfies: their right-hand side is minus infinity
     impossible: jax.Array
-    #: multipliers of the equations that a cost which these settle is left out for
+    #: multipliers of the equations that determine a cost, which is left out
     settled: jax.Array
 
     @property
@@ -91,7 +91,8 @@ def _settled(A: jax.Array, c: jax.Array, layout: Layout) -> tuple[jax.Array, jax
     r"""Return multipliers of the equations, or zero, and :math:`c + A^\top y`, the cost that these leave open.
 
     The cost of unknowns that equations hold is the same at all points. Where it is nearly all of the cost, errors that
-    are small beside it say nothing of the point. What is rounding of the cost is none: a ray would follow it.
+    are small compared with it are not informative about the point. What is rounding of the cost is none: a ray would
+    follow it.
     """
     equations = sum(group.count for group in layout.groups if group.cone is None)
     rows, eps = A[:equations], jnp.finfo(c.dtype).eps
@@ -143,7 +144,7 @@ class ConePoint(NamedTuple):
         return cls(x, z, s, dot(data.P, x), dot(data.A.T, z), dot(data.A, x))
 
     def error(self, data: ScaledCones, layout: Layout, scale: Any = 1) -> jax.Array:
-        """Return the largest residual of the conditions, each beside its terms, and the gap beside the value.
+        """Return the largest residual of the conditions, each relative to its terms, and the gap relative to the value.
 
         Slacks and multipliers are in their cones. ``scale`` is what the point is to be divided by.
         """

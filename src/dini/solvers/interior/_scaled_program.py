@@ -113,7 +113,7 @@ class Scaled(NamedTuple):
         up, low = self.ends[0], self.ends[1]
         both, margin = rows[up:low] & rows[low:], w - s
         higher = (margin[up:low] >= margin[low:]) | self.fixed[up:low]
-        # put together anew: an update in place may be read by the next one (openxla/xla issue 49176)
+        # concatenated again: an update in place may be read by the next one (openxla/xla issue 49176)
         return jnp.concatenate([rows[:up], rows[up:low] & ~(both & ~higher), rows[low:] & ~(both & higher)])
 
     def product(self, v: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
 r"""What a stationary point must show beside a small error before it is called a minimum.
 
-Errors are relative, and a force can be small beside others for two reasons that are none of a minimum. On the way to an
-infimum at infinity it vanishes, and so does its curvature: Newton's steps do not become shorter, until both underflow.
-At a saddle, a maximum or an inflection it is zero, and the Lagrangian is lower beside it.
+Errors are relative, and a force can be small compared with others for two reasons that are none of a minimum. On the
+way to an infimum at infinity it vanishes, and so does its curvature: Newton's steps do not become shorter, until both
+underflow. At a saddle, a maximum or an inflection it is zero, and the Lagrangian is lower near it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._program_view import Derivatives, Units, View
 _SINGULAR = 0.1
 #: by which powers of the unit roundoff, times its size, a point is moved to look for a lower one
 _LOOKS = 1 / 4, 1 / 6, 1 / 8
-#: a fall counts beside so many times what the slope that is left explains, and so many units in the last place
+#: a decrease is significant above so many times what the remaining slope explains, and so many units in the last place
 _SLOPES, _ROUNDING = 2, 64
 #: a way along the tangent space moves a constraint by less than this power of the unit roundoff, times its slopes
 _TANGENT = 1 / 4
@@ -34,7 +34,7 @@ _FACTOR, _PLACES, _TAIL = 1.15, 256, 3
 
 
 class Pace(NamedTuple):
-    """Whether Newton's steps go on and on, and whether they are those of a singular system."""
+    """Whether Newton's steps do not shrink, and whether they are those of a singular system."""
 
     drifts: Any
     slow: Any
@@ -59,7 +59,7 @@ def once(needed: jax.Array, look: Callable[[], Any], otherwise: Any) -> Any:
 def levels_off(
     view: View, units: Units, at: Derivatives, x: jax.Array, start: jax.Array, keep: jax.Array, needed: jax.Array
 ) -> jax.Array:
-    """Return whether the objective came to rest by underflow, on a way that it would go on falling along for ever.
+    """Return whether the objective is constant only by underflow, along a way on which it decreases without bound.
 
     The way is that of the elements without force and curvature, which no constraint holds. See
     :mod:`dini.verification`: where a function ends, as a hinge does, the last shares of its fall are left at nearly the
@@ -82,7 +82,7 @@ def levels_off(
 def lower_beside(
     view: View, units: Units, at: Derivatives, x: jax.Array, y: jax.Array, keep: jax.Array, pins: jax.Array, step: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """Return whether the Lagrangian is lower beside a stationary point, and where, all in units of the start.
+    """Return whether the Lagrangian is lower near a stationary point, and where, all in units of the start.
 
     It is looked for in the direction of least curvature on the tangent space of the constraints that are held
     (``keep``, ``pins``), and along a ``step`` of Newton's method, which leads along the kernel of a singular system.

@@ -52,13 +52,13 @@ def projected_gradient(x: Tree, gradient: Tree, lower: Any, upper: Any, curvatur
 
 
 def left_of_gradient(
-    problem: AnyProblem, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, told: Any
+    problem: AnyProblem, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, above: Any
 ) -> Tree:
     """Return what bounds leave of a gradient, zero at a solution; the gradient itself where there are none.
 
     What the room to a bound counts is seen from the last ``move`` and the ``change`` of the gradient along it, with
-    their ``products``, where it is ``told`` from rounding: at most that curvature, and infinity for elements that have
-    not moved.
+    their ``products``, where it is ``above`` rounding errors: at most that curvature, and infinity for elements that
+    have not moved.
     """
     constraint = problem.constraint
     if constraint is None:
@@ -66,7 +66,7 @@ def left_of_gradient(
     overall = jnp.sqrt(products.yy / jnp.where(products.ss > 0, products.ss, 1))
 
     def one(x: Any, g: Any, low: Any, high: Any, s: Any, y: Any) -> Any:
-        still = (s == 0) | ~told
+        still = (s == 0) | ~above
         curvature = jnp.where(still, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(still, 1, jnp.abs(s)), overall))
         return projected_gradient(x, g, jnp.where(low <= high, low, jnp.nan), high, curvature)
 

@@ -57,7 +57,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Bracketing(Solver):
-    """Base of the bracketing methods: one element of the unknown is one scalar equation, all go on side by side."""
+    """Base of the bracketing methods: each element of the unknown is one scalar equation; all are solved together."""
 
     lower: Any
     upper: Any
@@ -154,7 +154,7 @@ class Bracketing(Solver):
         width = jnp.where(found, 0, jnp.abs(now.b - now.a))
         fell, broken = self._continuity(now, width, k == 1)
         enclosed = jnp.all(found | (jnp.sign(now.at_a) != jnp.sign(now.at_b)))
-        # a narrow bracket without a root is no solution
+        # a narrow bracket without a root is not a solution
         half = 0.5 * jnp.where(broken, fell[1], width)
         error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(half)).astype(dtype)
         error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)

@@ -51,5 +51,5 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             return plain(self, *given)
 
-    vars(method)["door"] = True
+    vars(method)["checked"] = True
     return method

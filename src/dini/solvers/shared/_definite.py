@@ -79,7 +79,7 @@ def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Fact
     :math:`\tau` of a geometric series that makes it so (Nocedal and Wright, "Numerical optimization", 2006, algorithm
     3.3). The diagonal ``D`` is what the rows and columns are to be divided by for largest elements of one, so that
     units of the unknowns do not matter. (The absolute values of the eigenvalues, which dense matrices take, are too
-    dear here. There they are better: 2240 steps beside 2773 on Moré, Garbow and Hillstrom's functions.)
+    expensive here. There they are better: 2240 steps compared with 2773 on Moré, Garbow and Hillstrom's functions.)
     """
     pattern = solver.pattern
     values = jax.lax.stop_gradient(pattern.values(matvec, gradient))
@@ -224,7 +224,7 @@ def _absolute(matrix: jax.Array) -> jax.Array:
 
 
 def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:
-    """Return a function's values as constants of differentiation; a batch pays where one of its members needs them."""
+    """Return a function's values as constants of differentiation; a batch computes them if one element needs them."""
 
     @custom_vmap
     def either(needed: jax.Array, matrix: jax.Array) -> Any:

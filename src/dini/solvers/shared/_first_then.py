@@ -20,7 +20,7 @@ class FirstThen(Solver):
     """Solve by one solver, and where it fails, ends above the start or far away, by another one from the start.
 
     A first solver that takes no steps leaves a better start, if all that it lacks is accuracy. They run one after the
-    other: of a batch, the second one goes on for the lanes that need it alone.
+    other: of a batch, the second one continues for the lanes that need it alone.
     """
 
     first: Any

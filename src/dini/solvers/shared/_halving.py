@@ -1,4 +1,4 @@
-"""Methods whose first trial is a whole step, which is halved until the value falls as it promises."""
+"""Methods whose first trial is a whole step, which is halved until the value falls as it predicts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Halving(Descent):
         return trees.add(x, move), move
 
     def judge(self, own: Way, seen: Seen) -> Ruling:
-        """Return whether the value has fallen by a share of what the slope along the move promises."""
+        """Return whether the value has fallen by a share of what the slope along the move predicts."""
         fits = armijo(seen, trees.vdot(seen.before.gradient, seen.move).astype(seen.value.dtype))
         return Ruling(fits, own._replace(step_size=0.5 * own.step_size))
 
     def readings(self, x: Tree, state: State) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""
-        told = {"direction": state.own.direction, "step_size": state.own.step_size}
-        return super().readings(x, state) | told
+        values = {"direction": state.own.direction, "step_size": state.own.step_size}
+        return super().readings(x, state) | values

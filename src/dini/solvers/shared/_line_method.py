@@ -37,7 +37,7 @@ class LineMethod(Descent):
     line_search: LineSearch = WeakWolfe()
 
     def search(self) -> LineSearch:
-        """Return the search that judges trials."""
+        """Return the search that tests trials."""
         return self.line_search
 
     def line(self, x: Tree, model: Any) -> Line:
@@ -53,7 +53,7 @@ class LineMethod(Descent):
         return self.search().bracket(*own.search)
 
     def rests(self, seen: Seen) -> Any:
-        """Return whether a fixed number of steps goes on from a point at rest: the last one shows no curvature."""
+        """Return whether a fixed number of steps continues from a point at rest: the last one shows no curvature."""
         return is_rounding(seen.products.ss, seen.extent, trees.eps(seen.x)) & ~seen.first & (not self.stops)
 
     def trial(self, problem: Composed, x: Tree, state: State) -> tuple[Tree, Tree]:

@@ -1,7 +1,7 @@
 """Line searches that take one trial a call.
 
 A search is an object of settings; what it knows is a :class:`Bracket`, which the solver carries from step to step. It
-judges a trial by its value and slope: the trial is accepted, or the bracket shrinks around an acceptable step size.
+tests a trial by its value and slope: the trial is accepted, or the bracket shrinks around an acceptable step size.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class LineSearch:
     def judge(
         self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any, longest: Any = None
     ) -> tuple[Any, Any]:
-        """Judge the trial step and return whether to accept it, and the bracket with the next trial.
+        """Test the trial step and return whether to accept it, and the bracket with the next trial.
 
         ``slack`` is the difference that rounding may hide in the values, ``longest`` the longest step that may be
         taken: there, a sufficient decrease is enough.

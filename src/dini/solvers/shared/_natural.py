@@ -5,8 +5,8 @@ A trial of the extragradient method from ``x``, in the set, with the step size `
 .. math:: y = \Pi_C(x - t F(x)), \qquad t\,\|F(x) - F(y)\| \le \nu\,\|x - y\| \qquad (1), (2)
 
 and where (2) holds, the step leads to :math:`\Pi_C(x - t F(y))` (3). For a monotone ``F`` this is nearer to every
-solution than ``x`` by :math:`(1 - \nu^2)\,\|x - y\|^2` at least, whatever the Lipschitz constant is, which nobody needs
-to know. A trial that fails is a step that leaves ``x`` where it is and shortens ``t``.
+solution than ``x`` by :math:`(1 - \nu^2)\,\|x - y\|^2` at least, whatever the Lipschitz constant is, which need not be
+known. A trial that fails is a step that leaves ``x`` where it is and shortens ``t``.
 
 Steps are taken in the variables :math:`u_i = x_i / c_i`, whose scales are estimated once, when a solve starts
 (:mod:`dini.scaling`): a norm sees all elements there, in whatever units they are. The inequality in ``u`` has the
@@ -110,10 +110,10 @@ class NaturalSolver(Solver):
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return what the state tells, the direction in the user's units."""
-        told = super().readings(x, state)
-        if "direction" in told:
-            told["direction"] = jax.tree.map(jnp.multiply, state.scaling, told["direction"])
-        return told
+        values = super().readings(x, state)
+        if "direction" in values:
+            values["direction"] = jax.tree.map(jnp.multiply, state.scaling, values["direction"])
+        return values
 
 
 class Trial(NamedTuple):

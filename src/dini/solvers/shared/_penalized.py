@@ -107,7 +107,7 @@ class Rows:
         # where all terms vanish with the constraint, a violation is as large as they are: what a move of the whole
         # point by its size does counts a little
         size = jnp.where(top(x) > 0, top(x), units.length)
-        # a point that runs away is near nothing, however small errors are beside it
+        # a diverging point is not near a solution, however small its relative errors are
         size = jnp.minimum(size, eps**-0.25 * units.length)
         whole = self._terms(x, jnp.full_like(x, size))[1] * units.weights()
         own = jnp.maximum(jnp.maximum(terms, eps**0.25 * whole)[1:], jnp.finfo(x.dtype).tiny)

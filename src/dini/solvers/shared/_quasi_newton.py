@@ -142,7 +142,7 @@ class QuasiNewton(Solver):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
     def search(self) -> LineSearch:
-        """Return the search that judges trials; one that takes all where their lengths are given."""
+        """Return the search that tests trials; one that takes all where their lengths are given."""
         return self.line_search if self.step_size is None else Given()
 
     def empty(self, x: Tree, dtype: Any) -> Any:

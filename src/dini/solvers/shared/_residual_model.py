@@ -31,7 +31,7 @@ class Point(NamedTuple):
     """The residuals at a point, weighted so that :math:`J^T J` and :math:`J^T r` are those of the robust loss.
 
     ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for. ``rest`` is
-    the squared gradient in what is not an unknown of the steps, ``astray`` what it is beside its terms.
+    the squared gradient in what is not an unknown of the steps, ``astray`` its ratio to its terms.
     """
 
     value: Any
@@ -199,7 +199,7 @@ class Model:
         return solve(-self.slope), solve
 
     def promised(self, norms: Any, step: Any = None) -> tuple[Any, Any]:
-        r"""Return the decrease :math:`\tfrac12 g^\top (J^\top J)^{-1} g` that an undamped step promises, and the norms.
+        r"""Return the decrease :math:`\tfrac12 g^\top (J^\top J)^{-1} g` that an undamped step predicts, and the norms.
 
         ``norms`` are those of the Jacobian's columns, zero for a column of zeros, as far as they are known.
         ``step`` is that step in the scaled variables, where it is known; else it is damped by the unit roundoff, which
@@ -360,7 +360,7 @@ class MatrixFree(Model):
         return solve
 
     def promised(self, norms: Any, step: Any = None) -> tuple[Any, Any]:
-        """Return the decrease that an undamped step promises; of many unknowns no more than the products show."""
+        """Return the decrease that an undamped step predicts; of many unknowns no more than the products show."""
         if self.slope.size > FEW:
             return super().promised(norms, step)
         jacobian = images(self.push, self.gradient)

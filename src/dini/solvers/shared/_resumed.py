@@ -1,4 +1,4 @@
-"""A solver that goes on from a state, and one that takes so many steps."""
+"""A solver that continues from a state, and one that takes so many steps."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Resumed:
         del problem, state
 
     def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> Any:
-        """Return the state to go on from, without the failure that it may have ended with.
+        """Return the state to continue from, without the failure that it may have ended with.
 
-        A state that meets the stopping test is believed where the problem's condition holds as well. One of another
-        point or other arguments is not: the solve starts anew.
+        A state that meets the stopping test is accepted if the problem's condition holds as well. A state of
+        another point or of other arguments is not: the solve starts again.
         """
         fresh = self.solver.init(problem, x, *args)
         state = fitting(self.state, fresh, self.solver)

@@ -26,8 +26,8 @@ class Stochastic(Solver):
         penalty = problem.penalty
         if penalty is not None:
             raise TypeError(
-                f"{self.name} projects onto constraints and takes no penalties: {penalty.name} given. Put a smooth one "
-                "into fun, or use ProximalGradient."
+                f"{self.name} takes constraints, by projection, but no penalties: given {penalty.name}. Add a smooth "
+                "one to fun, or use ProximalGradient."
             )
 
 

@@ -21,9 +21,9 @@ from ..judge._bound import unmoved
 from ..judge._lengths import residual_step
 from ..judge._margins import DECREASE, relative_rounding
 
-#: how exactly a model is minimized beside the tolerance
+#: how exactly a model is minimized relative to the tolerance
 _EXACTLY = 0.1
-#: the damping beside the model's size: the least one and what is too much; by what it falls and grows
+#: the damping relative to the model's size: the least one and what is too much; by what it falls and grows
 _LEAST, _MOST, _LESS, _MORE = 1e-3, 1e12, 0.25, 4.0
 #: of elements that are violated alike, or not at all, the steepest are taken first
 _TIES = 1e-6
@@ -143,8 +143,8 @@ class WorkingSet(Solver):
                 continue
             if not part.elementwise:
                 raise ValueError(
-                    f"{self.name} needs a {kind} that treats each element on its own: {part.name} does not. Use "
-                    "ProximalGradient, or BlockCoordinateDescent for one that splits over rows."
+                    f"{self.name} needs a separable {kind}, which acts on each element alone: {part.name} is not. Use "
+                    "ProximalGradient, or BlockCoordinateDescent for one that acts on rows."
                 )
             if self.needs_convex and not getattr(part, "convex", True):
                 raise ValueError(f"{self.name} needs a convex penalty: {part.name} is not. Use CoordinateDescent.")

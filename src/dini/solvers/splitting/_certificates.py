@@ -37,7 +37,7 @@ def proofs(data: Scaled, change: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
     r"""Return a ray and multipliers near those of a change, and how far each is from a certificate.
 
     The multipliers are those nearby of the rows that have some whose forces cancel, :math:`C^\top w = 0`; the ray is
-    that nearby on which the objective is linear and the rows that hardly move do not move. What they prove is judged
+    that nearby on which the objective is linear and the rows that hardly move do not move. What they prove is checked
     afterwards as if they came from anywhere.
     """
     n = data.n

@@ -84,7 +84,7 @@ def concave(data: Scaled) -> jax.Array:
 
 @record
 class Face:
-    """The active rows of a large program, whose equations are solved anew: no matrix is made, or on the host alone."""
+    """The active rows of a large program, whose equations are solved each time: without a matrix, or on the host."""
 
     data: Scaled
     active: Any

@@ -12,7 +12,7 @@ from ...trees import Scalar
 from ...trees.products import dot
 from ..interior._scaled_program import Scaled
 
-#: the weight of an equality beside that of an inequality, and that of the last point (Stellato et al. 2020)
+#: the weight of an equality relative to that of an inequality, and that of the last point (Stellato et al. 2020)
 _EQUALITY, SIGMA = 1e3, 1e-6
 
 
@@ -117,7 +117,7 @@ def advanced(data: Scaled, rows: Intervals, weights: jax.Array, alpha: float, so
 
 
 def residuals(data: Scaled, at: Iterate) -> tuple[Scalar, Scalar]:
-    """Return the residuals of the constraints and of stationarity, each beside the largest of all its terms."""
+    """Return the residuals of the constraints and of stationarity, each relative to the largest of all its terms."""
     top = lambda *vs: jnp.max(jnp.stack([jnp.max(jnp.abs(v), initial=0) for v in vs]))
     tiny = jnp.finfo(at.x.dtype).tiny
     rows, bend, force = image(data, at.x), dot(data.quadratic, at.x), pulled(data, at.y)

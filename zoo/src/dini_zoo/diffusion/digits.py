@@ -151,7 +151,7 @@ def noise_loss(
 
 
 def train(recipe: Recipe, advance: Callable[[int], None] = lambda steps: None) -> Trained:
-    """Train a noise predictor on the images to train with, dequantised anew in every step."""
+    """Train a noise predictor on the images to train with, dequantised again in every step."""
     process = PROCESSES[recipe.process]()
 
     def loss(network: ResidualNetwork, pixels: Array, key: Array) -> Array:

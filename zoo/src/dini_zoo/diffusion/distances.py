@@ -42,7 +42,7 @@ def frechet_distance(one: Moments, other: Moments, *, root: Float[Array, "d d"] 
     has a first derivative where directions that vary in one law vary in the other, be they fewer than all.
 
     `root` is the :func:`square_root` of the other's covariance, for many distances to one law: its eigenvectors are the
-    dearest part.
+    most expensive part.
     """
     known = square_root(other.covariance) if root is None else root
     overlap = _overlap(one.covariance, other.covariance, jax.lax.stop_gradient(known))

@@ -120,7 +120,7 @@ class MaskedReverse(eqx.Module):
     ----------
     denoise
         A function `(x, m)` of sequences `(n, L)` and the probability of a mask at their level: logits `(n, L, K)`.
-        What is said of tokens that are seen does not count.
+        The probabilities of tokens that are seen are not used.
     masks
         These probabilities at levels 0 to `T`, the first one zero, rising.
     length

@@ -63,14 +63,14 @@ class Block(eqx.Module):
         self.time = normal_init(other, width, features)
         self.second, self.last = jnp.zeros((width, width)), jnp.zeros(width)
 
-    def __call__(self, h: Array, told: Array, gate: Any = 1.0) -> Array:
+    def __call__(self, h: Array, given: Array, gate: Any = 1.0) -> Array:
         """The block, its residual branch times a gate."""
-        inner = jax.nn.silu(layer_norm(h) @ self.first.T + self.offset + told @ self.time.T)
+        inner = jax.nn.silu(layer_norm(h) @ self.first.T + self.offset + given @ self.time.T)
         return h + gate * (inner @ self.second.T + self.last)
 
 
 class ResidualNetwork(eqx.Module):
-    r"""Residual blocks with layer norm between a first and a last linear map, told the time in every block.
+    r"""Residual blocks with layer norm between a first and a last linear map; every block takes the time.
 
     Parameters
     ----------
@@ -133,11 +133,11 @@ class ResidualNetwork(eqx.Module):
 
         `gates` multiply the residual branch of each block: with 0 it is left out, with 1 nothing changes.
         """
-        told = time_features(t, self.features).astype(self.inlet.dtype)
+        features = time_features(t, self.features).astype(self.inlet.dtype)
         given = x if condition is None else jnp.concatenate([x, condition], axis=-1)
         h = given @ self.inlet.T + self.inlet_offset
         for i, block in enumerate(self.blocks):
-            h = block(h, told, 1.0 if gates is None else gates[i])
+            h = block(h, features, 1.0 if gates is None else gates[i])
         return layer_norm(h) @ self.outlet.T + self.outlet_offset
 
 
@@ -236,12 +236,12 @@ class StepNetwork(eqx.Module):
         self, x: Float[Array, "... d"], t: Any, condition: Float[Array, "... c"] | None = None
     ) -> Float[Array, "... o"]:
         """What the network says of points at a step or at one each."""
-        told = step_features(t, self.features).astype(x.dtype)
+        features = step_features(t, self.features).astype(x.dtype)
         given = jnp.zeros(self.condition, x.dtype) if condition is None else condition
         if given.shape[-1] != self.condition:
             raise ValueError(f"condition must have {self.condition} numbers a point: given shape {given.shape}.")
         h = jnp.concatenate(
-            [jnp.broadcast_to(one, (*x.shape[:-1], one.shape[-1])) for one in (x, given, told)], axis=-1
+            [jnp.broadcast_to(one, (*x.shape[:-1], one.shape[-1])) for one in (x, given, features)], axis=-1
         )
         for layer in self.layers[:-1]:
             h = jax.nn.silu(h @ layer.weight.T + layer.bias)

@@ -1,4 +1,4 @@
-r"""A small U-Net of images: blocks at several scales, told the time, with what each scale saw handed across.
+r"""A small U-Net of images: blocks at several scales that take the time, with connections across each scale.
 
 Its convolutions are products of matrices with neighborhoods of 3×3 pixels: within `jax.lax.scan` on a CPU, where all
 trainings and samplers here run, XLA's convolutions are ten times slower.
@@ -62,23 +62,23 @@ class Affine(eqx.Module):
 
 
 class Block(eqx.Module):
-    """Two convolutions of 3×3 pixels beside an identity, with what is told added between them; the second is zero at
+    """Two convolutions of 3×3 pixels and an identity; the conditioning is added between them. The second is zero at
     first."""
 
     first: Affine
-    told: Affine
+    conditions: Affine
     second: Affine
     across: Affine | None
 
-    def __init__(self, inputs: int, outputs: int, told: int, *, key: Array):
+    def __init__(self, inputs: int, outputs: int, conditions: int, *, key: Array):
         one, two, three = jax.random.split(key, 3)
-        self.first, self.told = Affine(9 * inputs, outputs, key=one), Affine(told, outputs, key=two)
+        self.first, self.conditions = Affine(9 * inputs, outputs, key=one), Affine(conditions, outputs, key=two)
         self.second = Affine(9 * outputs, outputs)
         self.across = None if inputs == outputs else Affine(inputs, outputs, key=three)
 
-    def __call__(self, h: Array, told: Float[Array, "#n f"]) -> Array:
+    def __call__(self, h: Array, conditions: Float[Array, "#n f"]) -> Array:
         """Of a batch of images."""
-        inner = self.first(neighborhoods(jax.nn.silu(layer_norm(h)))) + self.told(told)[:, None, None, :]
+        inner = self.first(neighborhoods(jax.nn.silu(layer_norm(h)))) + self.conditions(conditions)[:, None, None, :]
         inner = self.second(neighborhoods(jax.nn.silu(layer_norm(inner))))
         return inner + (h if self.across is None else self.across(h))
 
@@ -100,7 +100,7 @@ class UNet(eqx.Module):
     condition
         Channels of an image that is given beside the point, such as a reconstruction.
     context
-        Numbers of a vector that is told with the time, such as a class.
+        Size of a vector that is given with the time, such as a class.
     features
         Sines and cosines of the time: :func:`..networks.step_features`, of times from 0 to some thousand.
     scale
@@ -122,7 +122,7 @@ class UNet(eqx.Module):
     """
 
     inlet: Affine
-    told: Affine
+    conditions: Affine
     down: tuple[tuple[Block, ...], ...]
     smaller: tuple[Affine, ...]
     up: tuple[tuple[Block, ...], ...]
@@ -149,16 +149,17 @@ class UNet(eqx.Module):
         at_least("the number of widths", len(widths), 1)
         at_least("blocks", blocks, 1)
         keys = iter(jax.random.split(key, 2 + len(widths) * (2 * blocks + 2)))
-        told = 4 * widths[0]
+        conditions = 4 * widths[0]
         self.inlet = Affine(9 * (channels + condition), widths[0], key=next(keys))
-        self.told = Affine(features + context, told, key=next(keys))
+        self.conditions = Affine(features + context, conditions, key=next(keys))
         steps = tuple(itertools.pairwise(widths))
-        self.down = tuple(tuple(Block(w, w, told, key=next(keys)) for _ in range(blocks)) for w in widths)
+        self.down = tuple(tuple(Block(w, w, conditions, key=next(keys)) for _ in range(blocks)) for w in widths)
         self.smaller = tuple(Affine(4 * w, wider, key=next(keys)) for w, wider in steps)
         self.larger = tuple(Affine(wider, 4 * w, key=next(keys)) for w, wider in steps)
         # the first block of a scale on the way up sees what the way down left
         self.up = tuple(
-            tuple(Block(2 * w if i == 0 else w, w, told, key=next(keys)) for i in range(blocks)) for w in widths[:-1]
+            tuple(Block(2 * w if i == 0 else w, w, conditions, key=next(keys)) for i in range(blocks))
+            for w in widths[:-1]
         )
         self.outlet = Affine(9 * widths[0], channels if outputs is None else outputs)
         self.condition, self.context, self.features, self.scale = condition, context, features, scale
@@ -175,24 +176,24 @@ class UNet(eqx.Module):
         if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(f"Images must be (n, H, W, C) with H and W multiples of {factor}: given {x.shape}.")
         beside = jnp.zeros((*x.shape[:3], self.condition), x.dtype) if condition is None else condition
-        told = jnp.zeros((len(x), self.context), x.dtype) if context is None else context
-        if beside.shape != (*x.shape[:3], self.condition) or told.shape != (len(x), self.context):
+        conditions = jnp.zeros((len(x), self.context), x.dtype) if context is None else context
+        if beside.shape != (*x.shape[:3], self.condition) or conditions.shape != (len(x), self.context):
             raise ValueError(
                 f"condition must be {(*x.shape[:3], self.condition)} and context {(len(x), self.context)}: given "
-                f"{beside.shape} and {told.shape}."
+                f"{beside.shape} and {conditions.shape}."
             )
         time = step_features(self.scale * jnp.asarray(t), self.features).astype(x.dtype)
-        told = jnp.concatenate([jnp.broadcast_to(time, (len(x), self.features)), told], axis=-1)
-        told = jax.nn.silu(self.told(told))
+        conditions = jnp.concatenate([jnp.broadcast_to(time, (len(x), self.features)), conditions], axis=-1)
+        conditions = jax.nn.silu(self.conditions(conditions))
         h, seen = self.inlet(neighborhoods(jnp.concatenate([x, beside], axis=-1))), []
         for i, scale in enumerate(self.down):
             for block in scale:
-                h = block(h, told)
+                h = block(h, conditions)
             if i < len(self.smaller):
                 seen.append(h)
                 h = self.smaller[i](halved(h))
         for i in reversed(range(len(self.up))):
             h = jnp.concatenate([doubled(self.larger[i](h)), seen[i]], axis=-1)
             for block in self.up[i]:
-                h = block(h, told)
+                h = block(h, conditions)
         return self.outlet(neighborhoods(jax.nn.silu(layer_norm(h))))

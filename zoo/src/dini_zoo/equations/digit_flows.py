@@ -62,7 +62,7 @@ class FlowClassifier(eqx.Module):
 
 
 class Given(NamedTuple):
-    """What one step of training is told, as a row of numbers."""
+    """The inputs of one step of training, as a row of numbers."""
 
     weight: Any
     """Of the penalty."""
@@ -148,7 +148,7 @@ class Training:
         ]
         marks = [time.process_time()]
 
-        def told(steps: int) -> None:
+        def advanced(steps: int) -> None:
             marks.append(time.process_time())
             advance(steps)
 
@@ -157,7 +157,7 @@ class Training:
             split().train,
             key=of_order,
             step_keys=jnp.asarray(rows),
-            advance=told,
+            advance=advanced,
         )
         spent = np.diff(marks)
         # the first part may have been compiled: it counts as the others do

@@ -66,7 +66,7 @@ def init[M](
     Returns
     -------
     M
-        The module's tree with an :class:`Adapter` in the place of these matrices, and `None` elsewhere.
+        The module's tree with an :class:`Adapter` in place of these matrices, and `None` elsewhere.
 
     Raises
     ------

@@ -174,7 +174,7 @@ def one_length(name: str, tree: Any) -> int:
 def within(name: str, indices: Any, count: int) -> Right:
     """Raise `ValueError` unless indices that are known are whole numbers, of `count` things.
 
-    JAX takes the last one in the place of one that is too large, and says nothing.
+    JAX takes the last one in place of one that is too large, and says nothing.
     """
     if indices is None or not np.size(indices):
         return True

@@ -57,7 +57,7 @@ class HowToRun:
     strict: bool = False
     """End with status 1 if a bar is missed."""
     compile_anew: bool = False
-    """Compile all programs anew, and keep none for the next run."""
+    """Compile all programs again, and keep none for the next run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,8 +132,8 @@ def _show(console: Console, shown: Sequence[registry.Field], *, full: bool = Fal
                 console.print(Text(name) + text, soft_wrap=True)
                 continue
             console.print(Text(f"  {entry.name}"), soft_wrap=True)
-            for told in (entry.title, entry.summary, entry.paper):
-                console.print(Padding(Text(told), (0, 0, 0, 6)))
+            for text in (entry.title, entry.summary, entry.paper):
+                console.print(Padding(Text(text), (0, 0, 0, 6)))
 
 
 # run
@@ -164,7 +164,7 @@ def _keep_programs(how: HowToRun) -> None:
 
     try:
         dini.keep_programs()
-    except OSError as error:  # a home that cannot be written to keeps nobody from an experiment
+    except OSError as error:  # an experiment can run without writing to the home folder
         print(f"Compiled programs are not kept: {error}", file=sys.stderr)
 
 
@@ -251,8 +251,8 @@ def show(
         for path in save(how.save, entry.name, experiment, done):
             console.print(f"Saved {path}.", markup=False, highlight=False, soft_wrap=True)
     earlier = sum(record.remembered.values())
-    told = f", {earlier:.1f} s of it in earlier runs, whose parts were remembered" if earlier else ""
-    console.print(f"Took {record.seconds:.1f} s{told}.", highlight=False)
+    before = f", {earlier:.1f} s of it in earlier runs, whose results were reused" if earlier else ""
+    console.print(f"Took {record.seconds:.1f} s{before}.", highlight=False)
     if counts is not None:
         counts.update({verdict: record.verdict.count(verdict) for verdict in (MET, MISS, ABSENT)})
     return record.verdict.count(MISS)
@@ -341,5 +341,5 @@ def _pages(given: Sequence[str]) -> int:
     if not asked.check:
         pages.write()
     for why in old:
-        print(why if asked.check else f"{why}: made anew")
+        print(why if asked.check else f"{why}: updated")
     return MISSED if old and asked.check else 0

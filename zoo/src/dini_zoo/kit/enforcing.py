@@ -1,12 +1,12 @@
 """Annotations of shapes and kinds, enforced where a public function is called or traced.
 
-A function's `Float[Array, "n d"]` then is a promise: another number of axes, another length than a name has in the
+A function's `Float[Array, "n d"]` then is a contract: another number of axes, another length than a name has in the
 other arguments, or fractions where indices are meant raise an error that names the argument, what was given and what is
 meant. Integers and Booleans for `Float` become floats, once, on entry. Nothing is left of it in a compiled program.
 
 What is taken as an array is what JAX takes: NumPy's arrays, Python's numbers and lists too. That is why neither
 beartype nor typeguard is used: they refuse these for `Float[Array, ...]`, promote nothing, and see no dimension that is
-shared by two arguments without jaxtyping's decorator around them, whose import is dearer than all of this.
+shared by two arguments without jaxtyping's decorator around them, whose import takes longer than all of this.
 
 `hook.py` says for which modules, and how it is switched off.
 """

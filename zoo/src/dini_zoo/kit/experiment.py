@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Settings(Protocol):
-    """What an experiment can be told: a frozen dataclass. Its fields are options of the command line.
+    """The settings of an experiment: a frozen dataclass. Its fields are options of the command line.
 
     A docstring below a field is the option's help. The defaults show the claim in at most three minutes on two cores.
     What is random has a seed among the fields: `seed`, or `seeds` where there are several.
@@ -33,7 +33,7 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class Experiment[S: Settings, R]:
-    """An experiment: what it can be told, what it does, and how what it found is shown.
+    """An experiment: its settings, its run, and how its results are shown.
 
     The parts are functions of the result, which is plain data: a dataclass that has the settings in its field
     `settings`, and else numbers, strings, arrays, and containers and dataclasses of them.

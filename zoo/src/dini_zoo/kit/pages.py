@@ -75,7 +75,7 @@ def outdated() -> list[str]:
 
 
 def write() -> None:
-    """Make the README's table anew."""
+    """Make the README's table again."""
     README.write_text(_readme(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
@@ -136,8 +136,8 @@ def overview() -> str:
     lines = [
         "# Zoo",
         "",
-        "Published methods built on dini. Each has a page: the method, an example, and an experiment whose figures "
-        "stand beside those of the paper. `uv run dini list` names all systems in a checkout, and "
+        "Published methods built on dini. Each has a page: the method, an example, and an experiment that compares its "
+        "figures with those of the paper. `uv run dini list` names all systems in a checkout, and "
         "`uv run dini run NAME` repeats an experiment.",
         "",
     ]

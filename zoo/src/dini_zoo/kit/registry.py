@@ -113,8 +113,8 @@ class Field:
 
 def _entry(path: Path) -> Entry:
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Entry(**told, folder=path.parent)
+        described = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Entry(**described, folder=path.parent)
     except (TypeError, tomllib.TOMLDecodeError) as error:
         raise BrokenSystemError(
             f"{path} must give `name`, `title`, `summary` and `paper` (`extra` and `uses` if there are such): {error}"

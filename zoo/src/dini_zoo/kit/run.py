@@ -31,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .measure import side_by_side
 from .results import plain, versions
 
-#: Where nobody looks at a bar, a long phase says where it is after so many seconds.
+#: Where no progress bar is shown, a long phase reports its progress after so many seconds.
 QUIET_SECONDS = 30.0
 
 
@@ -78,8 +78,8 @@ class Memory:
     """
 
     def __init__(self, name: str, settings: Any, *, source: str = "", root: Path | None = None):
-        told = json.dumps([plain(settings), versions(), source], sort_keys=True)
-        self.folder = (root or cache()) / name / hashlib.sha256(told.encode()).hexdigest()[:16]
+        identity = json.dumps([plain(settings), versions(), source], sort_keys=True)
+        self.folder = (root or cache()) / name / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def _path(self, part: str) -> Path:
         return self.folder / f"{zlib.crc32(part.encode()):08x}.pickle"
@@ -91,7 +91,7 @@ class Memory:
             return None
         with path.open("rb") as file:
             name, *found = pickle.load(file)
-        # what was written before times were is made anew
+        # what was written before times were is written again
         return Remembered(*found) if name == part and len(found) == 2 else None
 
     def save(self, part: str, value: Any, seconds: float) -> None:
@@ -147,7 +147,7 @@ class Phase:
 
     @property
     def left(self) -> float | None:
-        """The seconds that it still takes, if it goes on like this; `None` where nobody can tell."""
+        """The seconds that it still takes, if it goes on like this; `None` if unknown."""
         if not self.total or not self.done:
             return None
         return self.seconds * max(self.total - self.done, 0) / self.done

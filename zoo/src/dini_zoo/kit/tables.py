@@ -186,9 +186,9 @@ class Verdict:
         names = ("ours", "reference", "paper", "bar")
         caption = "Reference: the specification's figure. " if 1 in kept else ""
         if mark:
-            told = ", ".join(f"{name} = {value}" for name, value in self.others.items())
-            caption += f"°: references and bars are for other settings; here {told}."
-        return Table("Beside the references", ["quantity", *(names[i] for i in kept), ""], rows, caption.strip())
+            settings = ", ".join(f"{name} = {value}" for name, value in self.others.items())
+            caption += f"°: references and bars are for other settings; here {settings}."
+        return Table("Compared with the references", ["quantity", *(names[i] for i in kept), ""], rows, caption.strip())
 
 
 def judged(checks: Iterable[Check], others: dict[str, str]) -> Verdict:

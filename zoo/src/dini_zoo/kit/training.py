@@ -78,8 +78,8 @@ class Trainer[M]:
     batch
         Examples a step; all of them, in their order, if it is not given.
     every
-        Steps in one compiled loop, after which the model is watched and progress is told; it divides `steps`. About a
-        tenth of them if it is not given.
+        Steps in one compiled loop, after which the model is watched and progress is reported; it divides `steps`. About
+        a tenth of them if it is not given.
     watch
         `watch(model)`: a tree of figures. Anything random in it needs a key of its own. It sees the average of the
         weights where there is one. A function that `jax.jit` has compiled is shared by trainers that watch alike.
@@ -169,7 +169,7 @@ class Trainer[M]:
         it a key for each step, which `step_keys` replaces. Raises `ValueError` where the arrays differ in length, or an
         index is of no example.
         `state` is the optimizer's, if training goes on, and `carried` the first state of a loss that has one. `advance`
-        is told of every few steps taken.
+        is called after every few steps.
         """
         state = self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)) if state is None else state
         order, keys = self._drawn(key, data, order)
@@ -220,14 +220,14 @@ class Trainer[M]:
 
         def step(carried: Any, given: Any) -> Any:
             params, state, average, memory = carried
-            told = (memory,) if self._carries else ()
+            more = (memory,) if self._carries else ()
             indices, key = given
             batch = jax.tree.map(lambda leaf: leaf[indices], data) if indices.size else data
             model = eqx.combine(params, static)
-            (value, aux), slope = self._slope(model, batch, key, *told)
+            (value, aux), slope = self._slope(model, batch, key, *more)
 
             def value_of(params: Any) -> Array:
-                found = self.loss(eqx.combine(params, static), batch, key, *told)
+                found = self.loss(eqx.combine(params, static), batch, key, *more)
                 return found[0] if self._aux or self._carries else found
 
             updates, state = self.optimizer.update(slope, state, params, value=value, grad=slope, value_fn=value_of)

@@ -71,7 +71,7 @@ def corrected_rollout(
     steps
         How many.
     window
-        After so many steps the derivative starts anew: the product of many Jacobians of a `g` that oscillates explodes.
+        After so many steps the derivative restarts: the product of many Jacobians of a `g` that oscillates explodes.
         Without it, it goes back to the start.
 
     References

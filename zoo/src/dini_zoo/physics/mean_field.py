@@ -142,7 +142,7 @@ def fit_mean_field(
     scale, controlled, degree
         As in :class:`LotkaVolterraMap`.
     least
-        Steps from a count below this are left out: too few are not told by their mean.
+        Steps from a count below this are left out: the mean of few is not informative.
 
     Raises
     ------

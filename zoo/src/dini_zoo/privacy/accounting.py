@@ -3,7 +3,7 @@ r"""What releases cost in privacy: the exact curve of Gaussian noise, zero-conce
 A mechanism is :math:`(\varepsilon, \delta)`-private if :math:`P(M(D) \in S) \le e^\varepsilon P(M(D') \in S) + \delta`
 for all events :math:`S` and all neighbors :math:`D, D'`. Everything here counts in *noise multipliers*
 :math:`z = \sigma / \Delta`: the standard deviation of normal noise over the sensitivity :math:`\Delta`, the most by
-which two neighbors' answers differ in the Euclidean norm. What neighbors are is said where :math:`\Delta` is proved,
+which two neighbors' answers differ in the Euclidean norm. What neighbors are is defined where :math:`\Delta` is proved,
 and once in the `Ledger` of `ledger.py`. Nothing here looks at data.
 
 Several normal mechanisms with :math:`z_1, z_2, \dots`, each chosen in view of earlier outcomes, are together no worse

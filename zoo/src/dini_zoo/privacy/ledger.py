@@ -79,7 +79,7 @@ class ConcentratedRelease:
 
 @dataclass(frozen=True)
 class SampledRelease:
-    """Normal noise on answers to a batch that is drawn anew each time, and kept secret.
+    """Normal noise on answers to a batch that is redrawn each time, and kept secret.
 
     Among replaced records a batch of exactly `batch` of `population` records, without replacement; among added or
     removed ones a batch that each record enters with probability `batch / population`, by itself (Poisson).

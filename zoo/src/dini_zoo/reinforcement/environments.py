@@ -24,7 +24,7 @@ class Transition(NamedTuple):
     next_observation: Float[Array, "*axes n"]
     """What was reached, also where an episode ended there: a bootstrapped value is of this."""
     terminal: Bool[Array, "*axes"]
-    """The process is over, and nothing is to be had after it. Never true for a time-out."""
+    """The process is over, with no rewards after it. Never true for a time-out."""
     truncated: Bool[Array, "*axes"]
     """The clock ended the episode: the process would have gone on, and its value there counts."""
 
@@ -94,7 +94,7 @@ class Environment(eqx.Module):
         return Running(*self.reset(key), jnp.zeros((), jnp.int32))
 
     def move(self, key: Key[Array, ""], running: Running, action: Array) -> tuple[Running, Transition]:
-        """One step, and what it showed. An episode that ended with it is not begun anew."""
+        """One step, and what it showed. An episode that ended with it is not restarted."""
         state, observation, reward, terminal = self.step(key, running.state, action)
         time = running.time + 1
         terminal = jnp.asarray(terminal, bool)
@@ -103,7 +103,7 @@ class Environment(eqx.Module):
         return Running(state, observation, time), seen
 
     def advance(self, key: Key[Array, ""], running: Running, action: Array) -> tuple[Running, Transition]:
-        """One step, and a new episode where one ended: for learners that go on for ever."""
+        """One step, and a new episode where one ended: for learners that go on forever."""
         onward, anew = jax.random.split(key)
         after, seen = self.move(onward, running, action)
         ended = seen.terminal | seen.truncated
@@ -112,7 +112,7 @@ class Environment(eqx.Module):
 
 
 def gymnax_environment(name: str, *, horizon: int | None = None) -> Environment:
-    r"""A task of classic control from gymnax, with its time-outs told apart from its ends.
+    r"""A task of classic control from gymnax, with its time-outs distinguished from its ends.
 
     Gymnax calls an episode done when its clock strikes. Its clock is stopped here, and the environment's own is used,
     so that `terminal` means what it says. Actions of continuous tasks are an array of the shape (1,).

@@ -136,7 +136,7 @@ def visits(
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells in rows and columns; a move into a wall or off the grid stays, and from a trap nobody gets away.
+    """Cells in rows and columns; a move into a wall or off the grid stays, and a trap cannot be left.
 
     Cells are numbered row by row, walls among them. Raises `ValueError` for a start or goal off the grid or in a wall.
     """

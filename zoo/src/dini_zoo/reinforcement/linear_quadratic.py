@@ -59,7 +59,7 @@ class LinearQuadratic(eqx.Module):
     discount: float | Array = 1.0
 
     def __check_init__(self) -> None:
-        # a transformation of trees may put anything in the place of an array
+        # a transformation of trees may put anything in place of an array
         if not all(hasattr(leaf, "shape") for leaf in (self.A, self.B, self.Q, self.R)):
             return
         n, m = self.B.shape[-2:]

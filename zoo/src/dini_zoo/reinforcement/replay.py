@@ -50,7 +50,7 @@ class Replay[T](eqx.Module):
         return jnp.minimum(self.written, self.capacity)
 
     def add(self, item: T) -> Self:
-        """With one item more, in the place of the oldest where it is full.
+        """With one item more, in place of the oldest where it is full.
 
         Raises `ValueError` for an item of another shape, and `TypeError` for fractions where whole numbers are stored.
         """

@@ -196,8 +196,8 @@ def scanned(step: Callable[[Any, Any], tuple[Any, Any]], carried: Any, given: An
     arrays, static = eqx.partition(carried, eqx.is_array)
 
     def one(arrays: Any, given: Any) -> tuple[Any, Any]:
-        after, told = step(eqx.combine(arrays, static), given)
-        return eqx.filter(after, eqx.is_array), told
+        after, info = step(eqx.combine(arrays, static), given)
+        return eqx.filter(after, eqx.is_array), info
 
-    arrays, told = jax.lax.scan(one, arrays, given)
-    return eqx.combine(arrays, static), told
+    arrays, info = jax.lax.scan(one, arrays, given)
+    return eqx.combine(arrays, static), info

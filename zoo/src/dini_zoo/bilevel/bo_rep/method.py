@@ -59,10 +59,10 @@ class BOREPState(NamedTuple):
     projected: Int[Array, ""]
     """Of these, in how many a step left the ball."""
     finite: Bool[Array, ""]
-    """Whether all numbers were finite so far, and no variable ran away; from the first step on where this fails, the
+    """Whether all numbers were finite so far, and no variable diverged; from the first step on where this fails, the
     variables stay as they were."""
     reach: dini.bilevel.Reach
-    """What shows that one runs away."""
+    """What shows that one diverges."""
 
 
 class BilevelSolution(NamedTuple):
@@ -79,7 +79,7 @@ class BilevelSolution(NamedTuple):
 
     @property
     def finite(self) -> Bool[Array, ""]:
-        """Whether no number on the way was NaN or infinite, and no variable ran away (:class:`dini.bilevel.Reach`)."""
+        """Whether no number on the way was NaN or infinite, and no variable diverged (:class:`dini.bilevel.Reach`)."""
         return self.state.finite
 
     @property

@@ -18,7 +18,7 @@ from . import cleaning, toy
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the oracles' noise, of networks and of their batches. The data are those of the specification."""

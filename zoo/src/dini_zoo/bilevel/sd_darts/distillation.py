@@ -61,7 +61,7 @@ class TeacherBuffer:
         return Teachers(jax.tree.map(empty, params), jnp.zeros((), jnp.int32))
 
     def push(self, teachers: Teachers, params: Tree) -> Teachers:
-        """Put a snapshot in the place of the oldest."""
+        """Put a snapshot in place of the oldest."""
         place = teachers.pushed % self.size
         slots = jax.tree.map(lambda slots, leaf: slots.at[place].set(leaf), teachers.slots, params)
         return Teachers(slots, teachers.pushed + 1)

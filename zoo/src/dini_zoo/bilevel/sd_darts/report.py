@@ -34,7 +34,7 @@ def tables(result: Result) -> Sequence[Table]:
             "supernet's weights.",
         ),
         Table(
-            "Architectures trained anew: test accuracy in percent",
+            "Retrained architectures: test accuracy in percent",
             ("architectures", "accuracy", "least to greatest"),
             [
                 [name, f"{Estimate.of(values.mean(axis=1), scale=100):.1f}", Estimate.of(100 * values.ravel()).range]
@@ -56,9 +56,9 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("supernet's accuracy, SD − DARTS, points", gain, at_least(-0.5), "1-4", "higher", ".1f")
     gap = 100 * float((plain.accuracy - plain.inherited).mean() - (ours.accuracy - ours.inherited).mean())
     yield Check("gap to the derived, DARTS − SD, points", gap, None, "not separable", "smaller gap", ".1f")
-    anew = {name: 100 * float(values.mean()) for name, values in result.retrained.items()}
+    retrained = {name: 100 * float(values.mean()) for name, values in result.retrained.items()}
     for name, reference in ((DARTS, "74-77"), (SD, "70-77"), ("random", "75-78")):
-        yield Check(f"trained anew, {name}, %", anew.get(name), None, reference, form=".1f")
+        yield Check(f"retrained, {name}, %", retrained.get(name), None, reference, form=".1f")
 
 
 def headline(result: Result) -> str:
@@ -85,7 +85,7 @@ def draw(result: Result) -> Figure:
         pictures.bars(axes, values, form=form, colors=colors)
         axes.set_title(title)
     values = {f"supernet {name}": Estimate.of(one.accuracy) for name, one in result.searches.items()}
-    values |= {f"anew {name}": Estimate.of(one.mean(axis=1)) for name, one in result.retrained.items()}
+    values |= {f"retrained {name}": Estimate.of(one.mean(axis=1)) for name, one in result.retrained.items()}
     shades = {name: colors[name.split(" ", 1)[1]] for name in values}
     pictures.bars(panels[2], values, form="{:.2f}", colors=shades)
     panels[2].set_ylim(0.9 * min(min(one.values) for one in values.values()))

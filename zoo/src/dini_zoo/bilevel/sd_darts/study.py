@@ -29,7 +29,7 @@ DARTS, SD = "DARTS", "SD-DARTS"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of supernets and of their batches. The data are those of the specification."""
@@ -52,7 +52,7 @@ class Settings:
     iterations: int = 20
     """Of the power method."""
     retraining: int = 1000
-    """Steps with which an architecture is trained anew; 0 leaves this out."""
+    """Steps with which an architecture is retrained; 0 leaves this out."""
     random: int = 5
     """Architectures that are drawn."""
 
@@ -99,7 +99,7 @@ class Result:
     edges: tuple[tuple[int, int], ...]
     searches: dict[str, Found]
     retrained: dict[str, Float[np.ndarray, "seeds n"]]
-    """Test accuracies of architectures that were trained anew."""
+    """Test accuracies of architectures that were retrained."""
 
 
 def run(settings: Settings, run: Run) -> Result:

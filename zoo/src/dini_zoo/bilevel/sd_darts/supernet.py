@@ -90,7 +90,7 @@ def dense_operations(
     rank
         Of the one that has two matrices.
     rectifier
-        In the place of ReLU, where second derivatives are compared with differences.
+        In place of ReLU, where second derivatives are compared with differences.
     """
     return {
         "none": lambda key: Zero(),

@@ -1,7 +1,7 @@
 r"""Two alternating steps: weights for hyperparameters near the present ones, and hyperparameters for these weights.
 
 With a model that is a function of the hyperparameters, :math:`\hat w_\phi(\lambda)`, of the training loss with
-regularization :math:`f` and the validation loss without it :math:`F`, in the place of the bilevel problem
+regularization :math:`f` and the validation loss without it :math:`F`, in place of the bilevel problem
 
 .. math:: \min_\lambda F(w^\star(\lambda)), \qquad w^\star(\lambda) = \arg\min_w f(\lambda, w),
 

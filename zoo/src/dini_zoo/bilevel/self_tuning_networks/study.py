@@ -24,7 +24,7 @@ SIGMAS = (0.01, 0.1, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of networks and of everything random in their training. The data are those of the specification."""

@@ -102,7 +102,7 @@ def evolve[C: Hashable](
     mutation, first_mutation
         The probability with which a gene changes, and that in the first population.
     advance
-        Is told of evaluations.
+        Is called with the number of new evaluations.
 
     Raises
     ------

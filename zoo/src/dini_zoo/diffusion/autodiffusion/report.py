@@ -35,11 +35,11 @@ def step_table(result: Result) -> Table:
     rows.append(["searched", *(f"{one.reported:.3f}" for one in searches)])
     learned = result.learned
     rows.append(["by the gradient", f"{learned.reported:.3f}", *[""] * (len(searches) - 1)])
-    told = "; ".join(f"{name}: {', '.join(map(str, one.steps))}" for name, one in zip(names, searches, strict=True))
+    text = "; ".join(f"{name}: {', '.join(map(str, one.steps))}" for name, one in zip(names, searches, strict=True))
     times = ", ".join(f"{1000 * t - 1:.0f}" for t in learned.times)
     caption = (
         f"{result.settings.fresh} samples, fresh noise; random sets and 'its noise' have {result.settings.samples}. "
-        f"Steps found: {told}. By {learned.steps} quasi-Newton steps: {times}."
+        f"Steps found: {text}. By {learned.steps} quasi-Newton steps: {times}."
     )
     columns = ("steps", *names)
     return Table("Fréchet distance by the steps that are taken", columns, rows, caption)

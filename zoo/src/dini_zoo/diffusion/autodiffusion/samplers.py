@@ -72,7 +72,7 @@ def _themselves(x: Array) -> Array:
     return x
 
 
-# one program for each number of steps and of samples, whoever asks; the model's arrays are given, not constants
+# one program for each number of steps and of samples, for all callers; the model's arrays are given, not constants
 @eqx.filter_jit
 def _distance(
     sampler: Sampler,

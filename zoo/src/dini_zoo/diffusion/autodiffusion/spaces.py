@@ -150,7 +150,7 @@ def search_schedule(
     first: Sequence[Any] = (),
     **settings: Any,
 ) -> SearchResult:
-    """Evolve candidates, and have the best of them judged anew by fresh samples.
+    """Evolve candidates, and have the best of them evaluated again by fresh samples.
 
     The least of many noisy figures is too small. A final with other noise and more samples chooses without that error.
 

@@ -22,7 +22,7 @@ from .schedules import spaced
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     training: int = 6000

@@ -87,8 +87,8 @@ def converge(key: Array, calls: tuple[int, ...], extra: tuple[int, ...], points:
         return float(np.median(of_draws)), float(of_draws.max())
 
     def sampler(solve: str, target: str) -> Callable[[Array, Array, Rule], Array]:
-        told = exact_model(sde, data, mu, target)
-        run = lambda x, times, rule: whole + run_rule(None, x - whole, whole, told, sde, times, rule, target, solve)
+        exact = exact_model(sde, data, mu, target)
+        run = lambda x, times, rule: whole + run_rule(None, x - whole, whole, exact, sde, times, rule, target, solve)
         return jax.jit(run)
 
     samplers = {pair: sampler(*pair) for pair in (("data", "noise"), ("noise", "noise"))}

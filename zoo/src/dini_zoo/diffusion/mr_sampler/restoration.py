@@ -43,7 +43,7 @@ def degraded(x: Any) -> Array:
     return jnp.where(jnp.arange(PIXELS) < HALF, x, 0.5)
 
 
-def told(network: ResidualNetwork) -> Callable[[Array, Array, Any], Array]:
+def conditioned(network: ResidualNetwork) -> Callable[[Array, Array, Any], Array]:
     """A network as a model of points, means and times."""
     return lambda x, mu, t: network(x, jnp.asarray(t) / STEPS, mu)
 
@@ -62,7 +62,7 @@ def train(key: Array, *, steps: int, width: int, blocks: int, advance: Callable[
     for_weights, for_training = jax.random.split(key)
 
     def loss(network: ResidualNetwork, x0: Array, key: Array) -> Array:
-        return mr_loss(told(network), sde, x0, degraded(x0), key, whole_steps=True)
+        return mr_loss(conditioned(network), sde, x0, degraded(x0), key, whole_steps=True)
 
     network = ResidualNetwork(PIXELS, width=width, blocks=blocks, condition=PIXELS, key=for_weights)
     trainer = Trainer(loss, schedule(2e-3, steps), steps=steps, batch=128, average=0.998)
@@ -121,7 +121,7 @@ def restore(
         def sample(network: ResidualNetwork, key: Array, times: Array, rule: Rule) -> Array:
             first, rest = jax.random.split(key)
             y = sde.prior_around(first, mu) - mu
-            return mu + run_rule(rest, y, mu, told(network), sde, times, rule, "noise", solve)
+            return mu + run_rule(rest, y, mu, conditioned(network), sde, times, rule, "noise", solve)
 
         return sample
 

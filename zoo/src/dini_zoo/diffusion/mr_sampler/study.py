@@ -17,7 +17,7 @@ from . import planes, restoration
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     convergence_calls: tuple[int, ...] = (10, 20, 40, 80, 160, 320)

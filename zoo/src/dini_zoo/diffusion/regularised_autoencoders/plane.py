@@ -42,7 +42,7 @@ def train(
     width: int,
     advance: Callable[[int], None],
 ) -> list[Residual]:
-    """Train a residual network for each key, side by side, on points that `draw(key, n)` draws anew in every step."""
+    """Train a residual network for each key, side by side, on new points `draw(key, n)` in every step."""
 
     def loss(model: Residual, _: Any, key: Array) -> Array:
         for_points, for_noise = jax.random.split(key)

@@ -100,8 +100,8 @@ def walk_table(result: Result) -> Table:
         ]
         for one in result.walks
     ]
-    told = " ".join(f"{share:.3f}" for share in result.shares)
-    caption = f"Two samples of the law are {result.floor:.3f} apart; its shares are {told}."
+    numbers = " ".join(f"{share:.3f}" for share in result.shares)
+    caption = f"Two samples of the law are {result.floor:.3f} apart; its shares are {numbers}."
     columns = ("rule", "step", "distance", "accepted", "nearest means", "furthest")
     return Table("Metropolis chains: sliced W2 to the noisy data", columns, rows, caption)
 

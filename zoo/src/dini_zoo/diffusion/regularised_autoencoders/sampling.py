@@ -99,7 +99,7 @@ class Chains(NamedTuple):
     invalid: Any
     """How many steps were refused because a ratio was not a finite number."""
     furthest: Float[Array, ""]
-    """The greatest absolute coordinate on the way: of a chain that ran away it is huge."""
+    """The greatest absolute coordinate on the way: of a chain that diverged it is huge."""
 
 
 def metropolis_hastings(

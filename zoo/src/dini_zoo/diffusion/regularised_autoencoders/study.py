@@ -18,7 +18,7 @@ from . import images, line, plane
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     line_scales: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)

@@ -108,10 +108,10 @@ def classes(
 
     @jax.jit
     def sample(network: ResidualNetwork, classifier: ResidualNetwork, scale: Array, key: Array) -> Array:
-        def told(x: Array, t: Any) -> Array:
+        def class_score(x: Array, t: Any) -> Array:
             return -optax.softmax_cross_entropy_with_integer_labels(classifier(x, t), labels)
 
-        guided = guided_score(score(network, process), told, scale)
+        guided = guided_score(score(network, process), class_score, scale)
         return pc_sample(
             key, process, guided, (len(labels), PIXELS), predictor=euler_maruyama, num_steps=steps, end=END
         )

@@ -160,5 +160,5 @@ def digit_checks(result: Result) -> Iterator[Check]:
 def headline(result: Result) -> str:
     """The one figure that matters."""
     bits = result.bits
-    told = [f"{value:.2f} ± {1.96 * bits.errors[name]:.2f} ({name})" for name, value in bits.flows.items()]
-    return f"digits: {' and '.join(told)} bits a pixel, a normal law {bits.gaussian:.2f}"
+    texts = [f"{value:.2f} ± {1.96 * bits.errors[name]:.2f} ({name})" for name, value in bits.flows.items()]
+    return f"digits: {' and '.join(texts)} bits a pixel, a normal law {bits.gaussian:.2f}"

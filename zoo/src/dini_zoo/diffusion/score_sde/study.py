@@ -18,7 +18,7 @@ from . import exact, images
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     mixtures: tuple[str, ...] = ("VP", "sub-VP", "VE")

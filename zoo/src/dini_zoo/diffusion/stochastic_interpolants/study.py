@@ -18,7 +18,7 @@ from . import gaussians, noise_levels, transport
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     training: int = 5000

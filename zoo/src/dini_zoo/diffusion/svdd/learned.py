@@ -1,4 +1,4 @@
-"""Longer words, with a network as denoiser and a fitted value: what nobody can enumerate."""
+"""Longer words, with a network as denoiser and a fitted value: too many to enumerate."""
 
 from __future__ import annotations
 

@@ -73,11 +73,11 @@ def draw_words(axes: Any, words: Words) -> None:
 def draw_diversity(axes: Any, long: Long, batch: int) -> None:
     """Median rewards against the number of distinct words."""
     colors = {"SVDD": pictures.METHOD, "SVDD-R": pictures.THIRD, "SMC": pictures.RIVAL}
-    told: set[str] = set()
+    labelled: set[str] = set()
     for one in long.outcomes:
         color = colors.get(one.method, pictures.QUIET)
-        label = one.method if one.method not in told else None
-        told.add(one.method)
+        label = one.method if one.method not in labelled else None
+        labelled.add(one.method)
         marker = {"PM": "o", "MC": "^"}.get(one.value, "s")
         axes.plot(np.mean(one.distinct), np.mean(one.medians), marker, color=color, ms=7, label=label, alpha=0.8)
     axes.set_xlabel(f"distinct words of {batch}")

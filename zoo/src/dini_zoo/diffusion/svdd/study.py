@@ -21,7 +21,7 @@ PARTS = ("short words", "plane", "long words", "digits")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     parts: tuple[str, ...] = PARTS

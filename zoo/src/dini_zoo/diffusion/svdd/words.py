@@ -127,8 +127,8 @@ def known(temperature: float = TEMPERATURE) -> Known:
     denoiser = np.zeros((STATES, LENGTH, TOKENS))
     for position in range(LENGTH):
         for token in range(TOKENS):
-            told = np.arange(STATES) + (token - states[:, position]) * POWERS[position]
-            denoiser[:, position, token] = shown[told] / shown
+            changed = np.arange(STATES) + (token - states[:, position]) * POWERS[position]
+            denoiser[:, position, token] = shown[changed] / shown
     # of each position: a token that stays, a mask that stays, a mask that becomes a token
     source, target = np.array([0, 1, 2, 3, 4, 4, 4, 4, 4]), np.array([0, 1, 2, 3, 4, 0, 1, 2, 3])
     choice = np.stack(np.unravel_index(np.arange(9**LENGTH), (9,) * LENGTH), axis=1)

@@ -29,7 +29,7 @@ START, TARGET = 3, 8
 
 
 class Generator(eqx.Module):
-    """A network for the noise in an image, told what it shows by a vector."""
+    """A network for the noise in an image, given what it shows as a vector."""
 
     network: ResidualNetwork
     embeddings: Float[Array, "10 32"]

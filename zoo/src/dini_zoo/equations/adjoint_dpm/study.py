@@ -16,7 +16,7 @@ from .sampling import Adjoint
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     parts: tuple[str, ...] = ("normal data", "inversion", "attack", "costs")

@@ -239,14 +239,14 @@ class FractionalSDE(eqx.Module):
 
 def _fine_enough(ts: Float[Array, " n"], steps: int, fastest: float) -> Float[Array, " n"]:
     """The times, if steps between them are short enough for Euler's method."""
-    told = (
+    message = (
         f"steps must be so many that one times the fastest speed, {fastest:g}, is below {EULER_LIMIT} (Euler's method)"
     )
     if known(ts):
         largest = float(np.max(np.diff(np.asarray(ts))) / steps * fastest)
         if largest >= EULER_LIMIT:
-            raise ValueError(f"{told}: given {largest:.2g}, with {steps} between two times.")
+            raise ValueError(f"{message}: given {largest:.2g}, with {steps} between two times.")
         return ts
     return eqx.error_if(
-        ts, jnp.max(jnp.diff(ts)) / steps * fastest >= EULER_LIMIT, f"{told}: given {steps} between two."
+        ts, jnp.max(jnp.diff(ts)) / steps * fastest >= EULER_LIMIT, f"{message}: given {steps} between two."
     )

@@ -107,8 +107,8 @@ class Fit(eqx.Module):
         after = observations[jnp.minimum(i + 1, len(TIMES) - 1)]
         tau = jnp.maximum(times[i] - t, 0.0)
         u = gaussian_bridge_control(self.noise, x, y, tau, observations[i], self.std)
-        told = jnp.concatenate([u, tau[None], x, y[0], observations[i] - x, after - x])
-        return u + self.network(told)
+        inputs = jnp.concatenate([u, tau[None], x, y[0], observations[i] - x, after - x])
+        return u + self.network(inputs)
 
     def frozen(self) -> Fit:
         """With an index that is not learned, where it is not."""

@@ -66,7 +66,7 @@ class Outcome:
     kl: float
     hurst: float | None
     mass: float
-    """Of frames that are drawn anew, over that of the data."""
+    """Of frames that are redrawn, over that of the data."""
     finite: bool
     seconds: float
     drawn: np.ndarray

@@ -70,7 +70,7 @@ def bounds(learned: list[Learned], axes: Any) -> None:
 
 
 def clips(result: Result, figure: Any) -> None:
-    """Frames of the data, as the posteriors have them, and drawn anew."""
+    """Frames of the data, as the posteriors have them, and redrawn."""
     assert result.videos
     rows = {"a clip": result.clip}
     rows |= {f"{one.noise}: posterior": one.rebuilt for one in result.videos}

@@ -20,7 +20,7 @@ from .noise import FractionalNoise, MarkovNoise
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     parts: tuple[str, ...] = ("bridges", "learning", "video")

@@ -128,8 +128,8 @@ class VideoSDE(eqx.Module):
         place = jnp.clip(t / self.interval, 0, len(context) - 1)
         i = jnp.minimum(place.astype(int), len(context) - 2)
         share = place - i
-        told = (1 - share) * context[i] + share * context[i + 1]
-        return self.force(jnp.concatenate([x, y.reshape(-1), told]))
+        interpolated = (1 - share) * context[i] + share * context[i + 1]
+        return self.force(jnp.concatenate([x, y.reshape(-1), interpolated]))
 
     def equation(self) -> FractionalSDE:
         """The latent equation."""

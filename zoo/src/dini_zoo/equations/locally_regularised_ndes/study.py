@@ -40,7 +40,7 @@ INITIAL, STRONG, STIFFNESS = "initial step", "unbiased, strong", "stiffness"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1)
     """Of the first weights, the batches, and the random times."""

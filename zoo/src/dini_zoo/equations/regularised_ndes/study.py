@@ -32,7 +32,7 @@ STRONG, STEER, LOOSE = "ERNODE, strong", "STEER", "trained loosely"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the first weights and of the batches."""
@@ -141,24 +141,24 @@ def run(settings: Settings, run: Run) -> Result:
         }
 
     def main(seed: int, phase: Phase) -> dict[str, Fitted]:
-        told = phase.advance
+        advance_by = phase.advance
         weights = exponential_schedule(*settings.error_weights, settings.steps)
         constant = optax.constant_schedule(settings.stiffness_weight)
         ways = {
-            VANILLA: lambda: training.train(free, key, seed, advance=told),
-            ERROR: lambda: training.train(by_error, key, seed, weights=weights, advance=told),
-            STIFFNESS: lambda: training.train(by_stiffness, key, seed, weights=constant, advance=told),
+            VANILLA: lambda: training.train(free, key, seed, advance=advance_by),
+            ERROR: lambda: training.train(by_error, key, seed, weights=weights, advance=advance_by),
+            STIFFNESS: lambda: training.train(by_stiffness, key, seed, weights=constant, advance=advance_by),
         }
         return fitted({name: ways[name]() for name in settings.methods})
 
     def others(phase: Phase) -> dict[str, Fitted]:
-        seed, told = settings.seeds[0], phase.advance
+        seed, advance_by = settings.seeds[0], phase.advance
         weights = exponential_schedule(*settings.strong_weights, settings.steps)
         return fitted(
             {
-                STRONG: training.train(by_error, key, seed, weights=weights, advance=told),
-                STEER: training.train(free, key, seed, spread=settings.spread, advance=told),
-                LOOSE: training.train(free, key, seed, tolerance=settings.loose, advance=told),
+                STRONG: training.train(by_error, key, seed, weights=weights, advance=advance_by),
+                STEER: training.train(free, key, seed, spread=settings.spread, advance=advance_by),
+                LOOSE: training.train(free, key, seed, tolerance=settings.loose, advance=advance_by),
             }
         )
 

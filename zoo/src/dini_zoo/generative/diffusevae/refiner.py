@@ -113,7 +113,7 @@ class Refiner(eqx.Module):
 def refiner_loss(
     refiner: Refiner, vae: Autoencoder, chain: Chain, x: Float[Array, "n ..."], key: Array
 ) -> Float[Array, ""]:
-    r"""The squared error of the noise, for images in [-1, 1] and reconstructions of codes that are drawn anew.
+    r"""The squared error of the noise, for images in [-1, 1] and reconstructions of codes that are redrawn.
 
     The refiner sees reconstructions in training, and what a prior draws afterwards: what the prior lacks, it does not
     mend. The autoencoder is only used: differentiate in the refiner. Raises `ValueError` where known images leave

@@ -59,14 +59,14 @@ def tables(result: Result) -> list[Table]:
     """Both metrics, what code and noise decide, inversion."""
     halves = Estimate.of(one.halves.features for one in result.samples)
     caption = f"Half of the data is {halves.mean:.2f} from the other half. Means over seeds {result.settings.seeds}."
-    told = [quality_table(result, "Features of a classifier: Fréchet distance", features, caption)]
+    shown_tables = [quality_table(result, "Features of a classifier: Fréchet distance", features, caption)]
     halves = Estimate.of(one.halves.edges for one in result.samples)
     caption = f"Half of the data is {halves.mean:.2f} from the other half. What is blurred is far from them."
-    told.append(quality_table(result, "Edges, by the Laplacian: Fréchet distance", edges, caption))
-    told.append(detail_table(result))
+    shown_tables.append(quality_table(result, "Edges, by the Laplacian: Fréchet distance", edges, caption))
+    shown_tables.append(detail_table(result))
     if any(result.inversions):
-        told.append(inversion_table(result))
-    return told
+        shown_tables.append(inversion_table(result))
+    return shown_tables
 
 
 def quality_table(result: Result, title: str, of: Callable[[Quality], float], caption: str) -> Table:
@@ -137,7 +137,7 @@ def spread(values: list[float], form: str = ".2f") -> str:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
     at = lambda of, *name: figures(result, of, *name)
 
     def of_worst(name: str, values: list[float], bar: Bar | None, reference: float | str, paper: str = "") -> Check:

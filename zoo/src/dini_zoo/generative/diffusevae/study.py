@@ -19,7 +19,7 @@ from .training import KINDS, Budget, Diffusions, autoencoders
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     latent: int = 8

@@ -102,7 +102,7 @@ def sampled(network: StepNetwork, chain: Chain, z: Array) -> Array:
 def walked(
     network: StepNetwork, chain: Chain, key: Array, pairs: int
 ) -> tuple[Smoothness, Smoothness, Smoothness, Array]:
-    """Arcs, lines, arcs spaced anew, and the images on the first arcs."""
+    """Arcs, lines, arcs respaced, and the images on the first arcs."""
     sampler = lambda z: unit(chain_sample(None, z, chain, network, predicts="noise"))
     arcs, lines = (interpolation_std(sampler, key, pairs, (PIXELS,), kind=kind) for kind in ("slerp", "lerp"))
     z0, z1 = jax.random.normal(key, (2, pairs, PIXELS))  # as interpolation_std draws them

@@ -8,7 +8,7 @@ has no unit and is to be read beside it, and so is the samples' quality.
 References
 ----------
 Guo et al., "Smooth Diffusion", CVPR 2024 (arXiv 2312.04410), for ISTD. How walks are spaced, the images' scale and the
-form of the standard deviation are not told there: here arcs, what the sampler returns, and division by :math:`k + 1`.
+form of the standard deviation are not stated there: here arcs, what the sampler returns, and division by :math:`k + 1`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def interpolation_std(
 def even_ratios(distances: Float[Array, "n s"]) -> Float[Array, "k n"]:
     """Ratios at which walks have equal steps, if they are straight between the images whose distances are given.
 
-    These were at equal steps of the ratio. It is what makes a walk even without another training: :func:`walk` anew
+    These were at equal steps of the ratio. They make a walk even without another training: :func:`walk` again
     with these, for twice the samples.
     """
     count = distances.shape[1]

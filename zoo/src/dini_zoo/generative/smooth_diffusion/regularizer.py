@@ -68,7 +68,7 @@ def variation_norm(
     scale
         :math:`s`, a number or one for each point.
     direction
-        :math:`y`, in the place of what the key draws: of the predictions' shape.
+        :math:`y`, in place of what the key draws: of the predictions' shape.
     has_aux
         Whether `predict` returns a pair of the predictions and something else, which is handed on.
 

@@ -81,7 +81,7 @@ def tables(result: Result) -> Sequence[Table]:
 
 
 def walk_table(result: Result) -> Table:
-    """Along arcs, along lines, and along arcs that are spaced anew."""
+    """Along arcs, along lines, and along arcs that are respaced."""
     figures = (
         (std, ".4f"),
         (variation, ".3f"),
@@ -91,9 +91,9 @@ def walk_table(result: Result) -> Table:
     settings = result.settings
     caption = (
         f"Images in [0, 1], {settings.pairs} walks, {settings.steps} steps of DDIM. CV: a walk's std / mean. "
-        "Spaced anew: ratios chosen from the distances of a first walk, for twice the samples."
+        "Respaced: ratios chosen from the distances of a first walk, for twice the samples."
     )
-    columns = ("", "arcs: ISTD", "arcs: CV", "lines: ISTD", "spaced anew")
+    columns = ("", "arcs: ISTD", "arcs: CV", "lines: ISTD", "respaced")
     return Table("Walks between two noises", columns, rows(result, lambda j: estimates(j, figures)), caption)
 
 
@@ -141,12 +141,12 @@ def inversion_table(result: Result) -> Table:
 
 def norm_table(result: Result) -> Table:
     """What the penalty is on."""
-    told: list[list[str] | None] = []
+    table_rows: list[list[str] | None] = []
     for tunings in zip(*result.tunings, strict=True):
         mean, spread = (Estimate.of(getattr(one, name) for one in tunings) for name in ("norm", "spread"))
-        told.append([f"λ = {tunings[0].weight:g}", f"{mean:.3f}", f"{spread:.3f}"])
+        table_rows.append([f"λ = {tunings[0].weight:g}", f"{mean:.3f}", f"{spread:.3f}"])
     caption = "Of the batches of the last tenth of the training, over images, steps, noises and directions."
-    return Table("Variation norms", ("", "mean", "std / mean"), told, caption)
+    return Table("Variation norms", ("", "mean", "std / mean"), table_rows, caption)
 
 
 def spread(values: list[float], form: str) -> str:
@@ -156,7 +156,7 @@ def spread(values: list[float], form: str) -> str:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
 
     def of_worst(name: str, weight: float, figure: Figure, bar: Bar | None, reference: str, paper: str = "") -> Check:
         values = ratios(result, weight, figure)

@@ -17,7 +17,7 @@ from .training import Budget, Trainings, Tuned
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     weight: float = 0.1

@@ -1,4 +1,4 @@
-r"""Multinomial diffusion: each code is kept with probability :math:`\alpha_t`, and else drawn anew among all :math:`K`.
+r"""Multinomial diffusion: each code is kept with probability :math:`\alpha_t`, and else redrawn among all :math:`K`.
 
 .. math::
     q(z_t \mid z_{t-1}) = \alpha_t\, 1[z_t = z_{t-1}] + \frac{1 - \alpha_t}{K}, \qquad
@@ -100,7 +100,7 @@ class MultinomialDiffusion(eqx.Module):
     categories
         Codes, :math:`K`.
     steps
-        What a network is told of each step; their numbers if it is not given.
+        The network's input for each step; the number of the step if it is not given.
     rule
         What a network's probabilities are taken for: `"plug-in"` or `"mixture"`.
 
@@ -113,8 +113,8 @@ class MultinomialDiffusion(eqx.Module):
     --------
     >>> from dini_zoo.generative.vq_ddm import cosine_alphas
     >>> diffusion = MultinomialDiffusion.of_alphas(cosine_alphas(10), 4)
-    >>> told = jax.nn.one_hot(jnp.array([[1]]), 4)
-    >>> print(np.exp(diffusion.posterior_logits(jnp.log(told), jnp.array([[2]]), 5)).round(4))
+    >>> code = jax.nn.one_hot(jnp.array([[1]]), 4)
+    >>> print(np.exp(diffusion.posterior_logits(jnp.log(code), jnp.array([[2]]), 5)).round(4))
     [[[0.0302 0.316  0.6235 0.0302]]]
     """
 
@@ -162,7 +162,7 @@ class MultinomialDiffusion(eqx.Module):
         return jnp.cumsum(self.log_alpha)
 
     def respaced(self, steps: Any) -> MultinomialDiffusion:
-        """The diffusion of some of the steps, by indices that rise; a network is told the original ones.
+        """The diffusion of some of the steps, by indices that rise; a network is given the original ones.
 
         Raises `ValueError` for indices that repeat, fall, are out of range, or leave out the last one, the only level
         that is close to the uniform law.

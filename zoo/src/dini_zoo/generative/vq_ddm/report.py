@@ -28,7 +28,7 @@ def tables(result: Result) -> Sequence[Table]:
     found = [codebook_table(f"A codebook of {settings.codes}", result.small, settings.seeds)]
     if result.large:
         found.append(codebook_table(f"A codebook of {settings.large_codes}", result.large, settings.large_seeds))
-    return [*found, completion_table(result), likelihood_table(result), meeting_table(result)]
+    return [*found, completion_table(result), likelihood_table(result), kmeans_table(result)]
 
 
 def codebook_table(title: str, tokenized: list[Tokenized], seeds: tuple[int, ...]) -> Table:
@@ -72,7 +72,7 @@ def likelihood_table(result: Result) -> Table:
     return Table("Bits a code, test images", ("", "bits"), rows)
 
 
-def meeting_table(result: Result) -> Table:
+def kmeans_table(result: Result) -> Table:
     """dini's fixed point beside scikit-learn's."""
     rows = [
         [
@@ -84,7 +84,7 @@ def meeting_table(result: Result) -> Table:
             f"{one.one_step:.1e}",
             f"{one.seconds:.2f} / {one.their_seconds:.2f}",
         ]
-        for seed, one in zip(result.settings.seeds, result.meetings, strict=True)
+        for seed, one in zip(result.settings.seeds, result.comparisons, strict=True)
     ]
     caption = "Ours / scikit-learn's, from the same start. Derivative: relative error against differences."
     columns = ("seed", "steps", "centers", "inertia", "implicit", "one step", "seconds")
@@ -123,12 +123,12 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("top known: error, AR − diffusion", less.mean, None, "−.0185 / −.0150", form=".4f", shown=f"{less:.4f}")
     yield Check(
         "k-means: centers, ours − scikit-learn's",
-        max(one.centers for one in result.meetings),
+        max(one.centers for one in result.comparisons),
         at_most(1e-6),
         form=".1e",
     )
     yield Check(
-        "k-means: derivative, implicit", max(one.implicit for one in result.meetings), at_most(1e-5), form=".1e"
+        "k-means: derivative, implicit", max(one.implicit for one in result.comparisons), at_most(1e-5), form=".1e"
     )
 
 

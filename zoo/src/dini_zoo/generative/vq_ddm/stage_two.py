@@ -155,8 +155,8 @@ def complete(
                 found[0][:shown],
             )
     for_bound = jax.random.fold_in(key, draws * len(MASKS))
-    told = {
+    accuracies = {
         name: float(bits(_nats(diffusion, networks[name], for_bound, z), POSITIONS))
         for name, diffusion in diffusions.items()
     }
-    return Completed(completions, told, share(images(tokenizer, z)), kept)
+    return Completed(completions, accuracies, share(images(tokenizer, z)), kept)

@@ -24,7 +24,7 @@ from .transformer import Transformer
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of everything with the small codebook."""
@@ -77,7 +77,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Comparison:
     """Lloyd's fixed point beside scikit-learn's from the same start, in double precision."""
 
     centers: float
@@ -102,7 +102,7 @@ class Result:
     small: list[Tokenized]
     large: list[Tokenized]
     completed: list[Completed]
-    meetings: list[Meeting]
+    comparisons: list[Comparison]
     originals: np.ndarray
     """The first test images."""
 
@@ -172,15 +172,15 @@ def run(settings: Settings, run: Run) -> Result:
 
     completed = run.each("completion", numbered, complete, 2 * len(stage_two.MASKS))
 
-    def meet(item: tuple[int, int], _: Phase) -> Meeting:
+    def compare(item: tuple[int, int], _: Phase) -> Comparison:
         i, seed = item
-        return meeting(run.key("k-means", seed), small[i], settings)
+        return comparison(run.key("k-means", seed), small[i], settings)
 
-    meetings = run.each("k-means", numbered, meet)
-    return Result(settings, small, large, completed, meetings, stage_one.pixels()[1][:SHOWN])
+    comparisons = run.each("k-means", numbered, compare)
+    return Result(settings, small, large, completed, comparisons, stage_one.pixels()[1][:SHOWN])
 
 
-def meeting(key: jax.Array, found: Tokenized, settings: Settings) -> Meeting:
+def comparison(key: jax.Array, found: Tokenized, settings: Settings) -> Comparison:
     """k-means of a trained encoder's features by dini and by scikit-learn from one start, and its derivative."""
     with jax.enable_x64(True):
         for_features, for_start, for_directions = jax.random.split(key, 3)
@@ -206,7 +206,7 @@ def meeting(key: jax.Array, found: Tokenized, settings: Settings) -> Meeting:
         for mode in (dini.Implicit(), dini.OneStep()):
             value = lambda x, mode=mode: jnp.vdot(weights, kmeans(x, c, differentiation=mode).centers)
             errors.append(distance(jnp.vdot(jax.jit(jax.grad(value))(x), v), difference))
-        return Meeting(
+        return Comparison(
             float(np.max(np.abs(np.asarray(ours.centers) - theirs.cluster_centers_)) / X.std()),
             float(ours.inertia / theirs.inertia_),
             int(ours.steps),

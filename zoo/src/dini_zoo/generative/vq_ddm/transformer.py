@@ -1,4 +1,4 @@
-r"""A small transformer of sequences of codes: told a step it denoises all positions, causal it predicts the next one.
+r"""A small transformer of sequences of codes: given a step it denoises all positions; causal, it predicts the next one.
 
 Each layer adds :math:`\mathrm{attention}(\mathrm{LN}(h))` and then :math:`W_2\, \mathrm{gelu}(W_1 \mathrm{LN}(h))`.
 
@@ -81,7 +81,7 @@ class Transformer(eqx.Module):
 
     codes: Float[Array, "K1 w"]
     places: Float[Array, "N w"]
-    told: tuple[Array, Array]
+    modulation: tuple[Array, Array]
     layers: tuple[Layer, ...]
     last: tuple[Array, Array]
     causal: bool = eqx.field(static=True)
@@ -105,7 +105,7 @@ class Transformer(eqx.Module):
         # one more is the start
         self.codes = 0.02 * jax.random.normal(keys[0], (codes + 1, width))
         self.places = 0.02 * jax.random.normal(keys[1], (positions, width))
-        self.told = (normal_init(keys[2], width, width), normal_init(keys[3], width, width))
+        self.modulation = (normal_init(keys[2], width, width), normal_init(keys[3], width, width))
         self.layers = tuple(Layer(width, heads, key=key) for key in keys[4:])
         self.last = (jnp.zeros((codes, width)), jnp.zeros(codes))
         self.causal = causal
@@ -126,9 +126,9 @@ class Transformer(eqx.Module):
             lost = jnp.concatenate([jnp.zeros_like(lost[:, :1]), lost[:, :-1]], axis=1)
         h = jnp.where(lost[..., None], jnp.nan, self.codes[z]) + self.places
         if t is not None:
-            first, second = self.told
-            told = jax.nn.silu(step_features(t, first.shape[1]).astype(h.dtype) @ first.T) @ second.T
-            h = h + (told[:, None] if told.ndim > 1 else told)
+            first, second = self.modulation
+            modulation = jax.nn.silu(step_features(t, first.shape[1]).astype(h.dtype) @ first.T) @ second.T
+            h = h + (modulation[:, None] if modulation.ndim > 1 else modulation)
         for layer in self.layers:
             h = layer(h, causal=self.causal)
         weight, offset = self.last

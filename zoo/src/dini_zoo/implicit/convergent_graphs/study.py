@@ -63,7 +63,7 @@ CGS, SHORT, GNN1, GNN3 = "CGS, γ = 0.95", "CGS, γ = 0.5", "GNN, 1 layer", "GNN
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     path: Task = Task(16, 24, 32, 32, 600, 50, 3e-3, 6400, 64, 32, (20, 39), (150, 198))
     decisions: Task = Task(32, 32, 32, 32, 600, 30, 2e-3, 1280, 128, 64, (20, 49), (90, 99))

@@ -29,7 +29,7 @@ IMPLICIT, AUTO, FREE, ONE_STEP = "implicit", "auto", "Jacobian-free", "one step"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     train: int = 1200
     """Images to learn from; the rest of the 1797 is for testing."""

@@ -28,7 +28,7 @@ from .task import Params, bounded, classify, train
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     splits: int = 5
     """Folds of a cross-validation."""

@@ -26,7 +26,7 @@ IMPLICIT, UNROLLED, CHECKPOINTED = "implicit", "unrolled", "unrolled, checkpoint
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     train: int = 1200
     """Images to distill; the rest of the 1797 is for testing."""

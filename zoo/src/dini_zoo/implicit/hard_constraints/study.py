@@ -37,7 +37,7 @@ SOFT, HARD, MIXTURE = "soft constraint", "PI-HC", "PI-HC-MoE"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     times: int = 32
     places: int = 64

@@ -75,7 +75,7 @@ def loss(model: ConstrainedOperator, initials: Array, key: Array) -> tuple[Float
 
 @dataclass(frozen=True)
 class Training:
-    """Adam with clipped gradients, whose learning rate is halved again and again down to a floor."""
+    """Adam with clipped gradients, whose learning rate is halved again and again down to a lower bound."""
 
     steps: int = 480
     batch: int = 4
@@ -128,7 +128,7 @@ def train(
     seed: int,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Course:
-    """Train a model on initial conditions alone. `advance` is told of every few steps taken."""
+    """Train a model on initial conditions alone. `advance` is called after every few steps."""
     random, steps, batch = np.random.RandomState(seed), trainer.steps, trainer.batch or len(initials)
     passes = -(-steps * batch // len(initials))
     order = np.concatenate([random.permutation(len(initials)) for _ in range(passes)])[: steps * batch]

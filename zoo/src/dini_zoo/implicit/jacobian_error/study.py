@@ -22,7 +22,7 @@ from .ridge import Data, Exact
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told. Nothing in it is random."""
+    """The settings of the experiment. Nothing in it is random."""
 
     strengths: tuple[float, float] = (0.01, 1.0)
     """Of the first and the last feature's regularization; those between are evenly spaced."""

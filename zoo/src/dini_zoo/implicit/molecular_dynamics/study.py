@@ -30,7 +30,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     few: Study = Study(64, 8)
     many: Study = Study(128, 40)

@@ -38,7 +38,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     small: Problem = Problem(5, 150, 100, solvers=(MIRROR, ACCELERATED, RESTARTED, BLOCKS))
     large: Problem = Problem(10, 300, 200, solvers=(MIRROR, RESTARTED, BLOCKS), checkpoint=True)

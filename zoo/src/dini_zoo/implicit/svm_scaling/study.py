@@ -22,7 +22,7 @@ from .solvers import BLOCKS, MIRROR_DESCENT, PROJECTED_GRADIENT, SCALED, Limits,
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     features: tuple[int, ...] = (100, 250, 600, 1500)
     solvers: tuple[str, ...] = (MIRROR_DESCENT, PROJECTED_GRADIENT, BLOCKS)

@@ -2,7 +2,7 @@
 
 A program draws by `sample`, each choice with a strategy for its derivative; `expectation` makes of it an estimate whose
 derivatives are unbiased, `simulate` runs it. `gen` gives a program a density, `marginal` and `normalize` make further
-distributions of such programs, and `elbo` and its kin are objectives. The experiment is in `study`.
+distributions of such programs, and `elbo` and similar ones are objectives. The experiment is in `study`.
 """
 
 from .distributions import (

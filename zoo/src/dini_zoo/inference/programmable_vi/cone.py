@@ -90,7 +90,7 @@ class Objective:
 def objectives(points: int) -> dict[str, Objective]:
     """All of them; `points` are those of the midpoint rule."""
     inner, exact = ImportanceSampler(5), Midpoints("u", points)
-    hierarchical = lambda **told: lambda params: hvi_elbo(POSTERIOR, ring, params, selection=XY, **told)
+    hierarchical = lambda **options: lambda params: hvi_elbo(POSTERIOR, ring, params, selection=XY, **options)
     found = (
         Objective("ELBO", lambda params: elbo(POSTERIOR, mean_field, params), MEAN_FIELD),
         Objective("IWELBO(5)", lambda params: iwelbo(POSTERIOR, mean_field, params, n=5), MEAN_FIELD),

@@ -69,9 +69,9 @@ class Distribution:
 
     def at(self, *params: Any) -> Any:
         """NumPyro's object at these parameters."""
-        told = dict(zip(self.parameters, params, strict=True))
+        named = dict(zip(self.parameters, params, strict=True))
         # parameters and values are checked here, with the address and without a warning
-        return getattr(numpyro(), self.library)(**told, validate_args=False)
+        return getattr(numpyro(), self.library)(**named, validate_args=False)
 
     def draw(self, key: Array, *params: Any) -> Array:
         """A value."""

@@ -56,9 +56,9 @@ def joined(score: Any, offset: Any, more: Any, then: Any) -> tuple[Any, Any]:
 
 def unknown(equation: Any) -> NotImplementedError:
     """What to raise at an equation that cannot be looked into."""
-    told = ", ".join(site.where for site in choices(equation)) or "a cost"
+    places = ", ".join(site.where for site in choices(equation)) or "a cost"
     return NotImplementedError(
-        f"There is {told} inside of `{equation.primitive.name}`, whose own rules it would not survive: draw it "
+        f"There is {places} inside of `{equation.primitive.name}`, whose own rules it would not survive: draw it "
         "outside, and hand the value in."
     )
 

@@ -138,5 +138,5 @@ def checks(result: Result) -> Iterator[Check]:
 def headline(result: Result) -> str:
     """In one sentence."""
     shown = {name: np.mean(found[0].values) for name in VALUES if (found := of(result, name))}
-    told = ", ".join(f"{name} {mean:.2f}" for name, mean in shown.items())
-    return f"A ring's evidence is {result.evidence:.2f}; bounds: {told}"
+    text = ", ".join(f"{name} {mean:.2f}" for name, mean in shown.items())
+    return f"A ring's evidence is {result.evidence:.2f}; bounds: {text}"

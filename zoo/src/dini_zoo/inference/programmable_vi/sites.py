@@ -181,9 +181,9 @@ class Site:
         holds = jnp.all(self.each(lambda distribution, params: distribution.valid(*params)))
         if not isinstance(holds, jax.core.Tracer) and not holds:
             distribution, given = jax.tree.unflatten(self.treedef, self.leaves)
-            told = ", ".join(f"{name} = {value}" for name, value in zip(distribution.parameters, given, strict=True))
+            text = ", ".join(f"{name} = {value}" for name, value in zip(distribution.parameters, given, strict=True))
             raise ValueError(
-                f"The parameters of {self.where} must be {distribution.needs}: given {told or 'those of the object'}."
+                f"The parameters of {self.where} must be {distribution.needs}: given {text or 'those of the object'}."
             )
         return jnp.where(holds, 0.0, jnp.nan)
 

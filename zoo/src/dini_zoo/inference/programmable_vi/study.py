@@ -38,7 +38,7 @@ CURVE = 100
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     objectives: tuple[str, ...] = ("ELBO", "IWELBO(5)", "HVI", "IWHVI(5,1)", "DIWHVI(5,5)", MIDPOINTS)

@@ -140,7 +140,7 @@ def scale_by_samples(schedule: Callable[[Array], Any]) -> optax.GradientTransfor
             raise ValueError("scale_by_samples needs the step's batch: `update(updates, state, batch_size=...)`.")
         rate = jnp.asarray(schedule(state.samples))
         scaled = jax.tree.map(lambda leaf: leaf * rate.astype(jnp.asarray(leaf).dtype), updates)
-        # after two billions of samples the count stands still: it does not turn negative
+        # after two billions of samples the count stays constant: it does not become negative
         seen = jnp.asarray(batch_size, jnp.int32)
         most = jnp.iinfo(jnp.int32).max
         return scaled, SamplesState(jnp.minimum(state.samples, most - seen) + seen)

@@ -113,9 +113,9 @@ class GrowingBatch:
         size = int(state.control.size)
         indices, weights = batches.draw(size)
         due = self.test is not None and bool(self.controller.due(state.control))
-        params, optimizer, *told = self._step(*state[:3], data, indices, weights, due=due)
+        params, optimizer, *figures = self._step(*state[:3], data, indices, weights, due=due)
         # numbers of the host from here on: the next step's shape depends on them
-        control, value, required = jax.device_get(told)
+        control, value, required = jax.device_get(figures)
         if not control.sound:
             raise ValueError(f"The gradients of a batch of {size} are not finite after {state.samples} samples.")
         state = Training(params, optimizer, control, state.samples + size)

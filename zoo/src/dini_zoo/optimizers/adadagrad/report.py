@@ -31,7 +31,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _descents(result: Result) -> Table:
-    told = result.settings.logistic
+    setup = result.settings.logistic
     rows = []
     for name, runs in result.descents.items():
         samples = f"{_mean([run.samples[-1] for run in runs]):,.0f}" if all(run.reached for run in runs) else "-"
@@ -45,8 +45,8 @@ def _descents(result: Result) -> Table:
             ]
         )
     caption = (
-        f"AdaGrad-Norm on {told.points} points, until the squared norm of the gradient of all of them is "
-        f"{told.target:g}, {told.patience} steps at most. A dash: not reached by each of "
+        f"AdaGrad-Norm on {setup.points} points, until the squared norm of the gradient of all of them is "
+        f"{setup.target:g}, {setup.patience} steps at most. A dash: not reached by each of "
         f"{len(result.settings.seeds)} seeds."
     )
     return Table(
@@ -55,7 +55,7 @@ def _descents(result: Result) -> Table:
 
 
 def _trained(result: Result) -> Table:
-    told = result.settings.digits
+    setup = result.settings.digits
     rows = [
         [
             name,
@@ -68,9 +68,9 @@ def _trained(result: Result) -> Table:
     ]
     rate = next((rate for rate, runs in result.sgd.items() if runs == result.trained.get(SGD)), None)
     caption = (
-        f"{told.passes} passes through {told.train} images, {len(result.settings.seeds)} seeds. AdaGrad with rate "
-        f"{told.learning_rate:g}; SGD with {rate:g}, the best of {', '.join(f'{one:g}' for one in result.sgd)} by "
-        f"training loss. Doubling: after each pass, up to {told.doubled}."
+        f"{setup.passes} passes through {setup.train} images, {len(result.settings.seeds)} seeds. AdaGrad with rate "
+        f"{setup.learning_rate:g}; SGD with {rate:g}, the best of {', '.join(f'{one:g}' for one in result.sgd)} by "
+        f"training loss. Doubling: after each pass, up to {setup.doubled}."
     )
     columns = ("batch", "steps", "training loss", "test accuracy (%)", "last batch")
     return Table("A perceptron on digits, the same number of samples for all", columns, rows, caption)
@@ -97,9 +97,9 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("256 / η = 1: samples", ratio(large, tested), at_least(4), reference="8.1", form=".1f")
     few = descents.get(by_size(16))
     unreached = None if few is None else float(not any(run.reached for run in few))
-    told = result.settings.logistic
+    setup = result.settings.logistic
     left = "" if few is None else "not reached" if unreached else "reached"
-    yield Check(f"16: after {told.patience} steps", unreached, at_least(1), reference="not reached", shown=left)
+    yield Check(f"16: after {setup.patience} steps", unreached, at_least(1), reference="not reached", shown=left)
     yield Check("η = 1: steps", _most(descents.get(by_eta(1.0))), at_most(200), reference="43 to 56", form=".0f")
     yield Check("η = 0.5: steps", _most(descents.get(by_eta(0.5))), at_most(40), reference="16 to 23", form=".0f")
 
@@ -123,7 +123,7 @@ def checks(result: Result) -> Iterator[Check]:
 
 
 def _beside(trained: dict[str, Any], name: str, other: str) -> Iterator[Check]:
-    """What nobody asked for: a rival of about as many steps, seed by seed."""
+    """Without a bar: a rival of about as many steps, seed by seed."""
     if not {name, other} <= trained.keys():
         return
     for what, scale, form in (("loss", 1.0, ".3f"), ("accuracy", 100.0, ".2f")):
@@ -140,13 +140,13 @@ def _most(runs: list[Descent] | None) -> float | None:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    told = result.settings.digits
-    small, tested = result.trained[by_size(told.initial)], result.trained[INNER]
+    setup = result.settings.digits
+    small, tested = result.trained[by_size(setup.initial)], result.trained[INNER]
     fewer = _mean([run.steps for run in small]) / _mean([run.steps for run in tested])
     ours, theirs = (Estimate.of((run.accuracy for run in runs), scale=100) for runs in (tested, small))
     return (
-        f"batches that grow by a test take {fewer:.0f} times fewer steps than batches of {told.initial}; test accuracy "
-        f"{ours:.1f} %, theirs {theirs:.1f} %"
+        f"batches that grow by a test take {fewer:.0f} times fewer steps than batches of {setup.initial}; test "
+        f"accuracy {ours:.1f} %, theirs {theirs:.1f} %"
     )
 
 

@@ -69,7 +69,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the batches, and of the perceptron's weights."""
@@ -170,30 +170,30 @@ def sigmoid_loss(w: jax.Array, example: tuple[jax.Array, jax.Array]) -> jax.Arra
 
 def logistic(settings: Settings, run: Run, phase: Phase) -> dict[str, list[Descent]]:
     """Every method's runs until the gradient is small."""
-    told = settings.logistic
-    data = jax.tree.map(jnp.asarray, points(told))
+    setup = settings.logistic
+    data = jax.tree.map(jnp.asarray, points(setup))
     mean = lambda w: jnp.mean(jax.vmap(sigmoid_loss, (None, 0))(w, data))
     square = jax.jit(lambda w: jnp.sum(jax.grad(mean)(w) ** 2))
-    optimizer = adagrad_norm(told.learning_rate, told.accumulator)
-    growing = BatchSizeController(told.initial, told.points)
+    optimizer = adagrad_norm(setup.learning_rate, setup.accumulator)
+    growing = BatchSizeController(setup.initial, setup.points)
 
     def loops() -> dict[str, GrowingBatch]:
-        micro = min(512, told.points)
+        micro = min(512, setup.points)
         make = lambda controller, test: GrowingBatch(sigmoid_loss, optimizer, controller, test, micro_batch=micro)
-        tested = {by_eta(eta): make(growing, lambda found, _, eta=eta: norm_test(found, eta)) for eta in told.etas}
-        fixed = {by_size(size): make(BatchSizeController(size, size), None) for size in told.constant}
-        return tested | fixed | {FULL: make(BatchSizeController(told.points, told.points), None)}
+        tested = {by_eta(eta): make(growing, lambda found, _, eta=eta: norm_test(found, eta)) for eta in setup.etas}
+        fixed = {by_size(size): make(BatchSizeController(size, size), None) for size in setup.constant}
+        return tested | fixed | {FULL: make(BatchSizeController(setup.points, setup.points), None)}
 
     def descend(loop: GrowingBatch, seed: int) -> Descent:
-        batches = Batches(told.points, run.random("batches", seed), fresh=True, length=told.points)
-        state = loop.init(jnp.full(told.features, 0.5))
+        batches = Batches(setup.points, run.random("batches", seed), fresh=True, length=setup.points)
+        state = loop.init(jnp.full(setup.features, 0.5))
         samples, squares, sizes = [0], [float(square(state.params))], []
-        while squares[-1] > told.target and len(sizes) < told.patience:
+        while squares[-1] > setup.target and len(sizes) < setup.patience:
             state, step = loop.step(state, data, batches)
             samples.append(state.samples)
             squares.append(float(square(state.params)))
             sizes.append(step.size)
-        return Descent(samples, squares, sizes, squares[-1] <= told.target)
+        return Descent(samples, squares, sizes, squares[-1] <= setup.target)
 
     found = {}
     for name, loop in loops().items():
@@ -212,8 +212,8 @@ def _sample(train: int) -> tuple[Sample, Sample]:
     return classifiers.digits(train)
 
 
-def _perceptron(told: Digits, run: Run, seed: int) -> classifiers.Perceptron:
-    return classifiers.Perceptron((64, told.hidden, 10), key=run.key("weights", seed))
+def _perceptron(setup: Digits, run: Run, seed: int) -> classifiers.Perceptron:
+    return classifiers.Perceptron((64, setup.hidden, 10), key=run.key("weights", seed))
 
 
 def example_loss(model: classifiers.Perceptron, example: Sample) -> jax.Array:
@@ -221,11 +221,11 @@ def example_loss(model: classifiers.Perceptron, example: Sample) -> jax.Array:
     return classifiers.loss(model, jax.tree.map(lambda leaf: leaf[None], example))
 
 
-def doubling(told: Digits) -> list[tuple[int, int]]:
+def doubling(setup: Digits) -> list[tuple[int, int]]:
     """Sizes with their numbers of steps: doubled after each pass, up to a largest one, until the budget is spent."""
-    budget, size, plan = told.passes * told.train, told.initial, []
-    while size < told.doubled:
-        steps = told.train // size
+    budget, size, plan = setup.passes * setup.train, setup.initial, []
+    while size < setup.doubled:
+        steps = setup.train // size
         plan.append((size, steps))
         budget, size = budget - steps * size, 2 * size
     return [*plan, (size, -(-budget // size))]
@@ -233,24 +233,24 @@ def doubling(told: Digits) -> list[tuple[int, int]]:
 
 def schedules(settings: Settings, run: Run, phase: Phase) -> dict[str, list[Trained]]:
     """AdaGrad with batches whose sizes are fixed beforehand."""
-    told = settings.digits
-    train, test = _sample(told.train)
-    budget = told.passes * told.train
+    setup = settings.digits
+    train, test = _sample(setup.train)
+    budget = setup.passes * setup.train
     plans = {
-        by_size(told.initial): [(told.initial, -(-budget // told.initial))],
-        DOUBLING: doubling(told),
-        FULL: [(told.train, told.passes)],
+        by_size(setup.initial): [(setup.initial, -(-budget // setup.initial))],
+        DOUBLING: doubling(setup),
+        FULL: [(setup.train, setup.passes)],
     }
     watch = jax.jit(lambda model: classifiers.loss(model, train))
-    optimizer = optax.adagrad(told.learning_rate, initial_accumulator_value=0.0, eps=1e-10)
+    optimizer = optax.adagrad(setup.learning_rate, initial_accumulator_value=0.0, eps=1e-10)
     counts = {steps for plan in plans.values() for _, steps in plan}
     trainers = {steps: Trainer(classifiers.loss, optimizer, steps=steps, watch=watch) for steps in counts}
     found = {}
     for name, plan in plans.items():
 
         def one(seed: int, plan: Any = plan) -> Trained:
-            batches = Batches(told.train, run.random("batches", seed))
-            model, state = _perceptron(told, run, seed), None
+            batches = Batches(setup.train, run.random("batches", seed))
+            model, state = _perceptron(setup, run, seed), None
             samples, losses, sizes, seen = [], [], [], 0
             for size, steps in plan:
                 trainer = trainers[steps]
@@ -271,50 +271,50 @@ def schedules(settings: Settings, run: Run, phase: Phase) -> dict[str, list[Trai
 
 def tests(settings: Settings, run: Run, phase: Phase) -> tuple[dict[str, list[Trained]], dict[float, list[Trained]]]:
     """AdaGrad and SGD with batches that tests make larger."""
-    told = settings.digits
-    controller = BatchSizeController(told.initial, told.train)
-    adagrad = optax.adagrad(told.learning_rate, initial_accumulator_value=0.0, eps=1e-10)
-    rated = optax.inject_hyperparams(optax.sgd)(learning_rate=told.sgd_rates[0])
-    norm: Test = lambda found, along: norm_test(found, told.eta)
-    inner: Test = lambda found, along: inner_product_test(found, along(), told.theta)
+    setup = settings.digits
+    controller = BatchSizeController(setup.initial, setup.train)
+    adagrad = optax.adagrad(setup.learning_rate, initial_accumulator_value=0.0, eps=1e-10)
+    rated = optax.inject_hyperparams(optax.sgd)(learning_rate=setup.sgd_rates[0])
+    norm: Test = lambda found, along: norm_test(found, setup.eta)
+    inner: Test = lambda found, along: inner_product_test(found, along(), setup.theta)
 
     def loop(optimizer: optax.GradientTransformation, test: Test) -> GrowingBatch:
-        return GrowingBatch(example_loss, optimizer, controller, test, micro_batch=min(128, told.train))
+        return GrowingBatch(example_loss, optimizer, controller, test, micro_batch=min(128, setup.train))
 
     found = {}
     for name, test in ((INNER, inner), (NORM, norm)):
         growing = loop(adagrad, test)
-        found[name] = [_grown(growing, told, run, seed) for seed in settings.seeds]
+        found[name] = [_grown(growing, setup, run, seed) for seed in settings.seeds]
         phase.advance()
     growing, sgd = loop(rated, norm), {}
-    for rate in told.sgd_rates:
+    for rate in setup.sgd_rates:
 
         def set_rate(state: Any, rate: float = rate) -> Any:
             return state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.asarray(rate)})
 
-        sgd[rate] = [_grown(growing, told, run, seed, set_rate) for seed in settings.seeds]
+        sgd[rate] = [_grown(growing, setup, run, seed, set_rate) for seed in settings.seeds]
         phase.advance()
     best = min(sgd, key=lambda rate: np.mean([one.loss for one in sgd[rate]]))
     return found | {SGD: sgd[best]}, sgd
 
 
 def _grown(
-    loop: GrowingBatch, told: Digits, run: Run, seed: int, prepare: Callable[[Any], Any] = lambda state: state
+    loop: GrowingBatch, setup: Digits, run: Run, seed: int, prepare: Callable[[Any], Any] = lambda state: state
 ) -> Trained:
     """Train on the budget, and look at the loss once a pass."""
-    train, test = _sample(told.train)
+    train, test = _sample(setup.train)
     data = jax.tree.map(jnp.asarray, train)
-    batches = Batches(told.train, run.random("batches", seed), length=told.train)
-    state = loop.init(_perceptron(told, run, seed))
+    batches = Batches(setup.train, run.random("batches", seed), length=setup.train)
+    state = loop.init(_perceptron(setup, run, seed))
     state = state._replace(optimizer=prepare(state.optimizer))
     samples, losses, sizes, steps = [0], [float(_loss(state.params, data))], [], 0
-    while state.samples < told.passes * told.train:
+    while state.samples < setup.passes * setup.train:
         before = state.samples
         state, step = loop.step(state, data, batches)
         steps += 1
         if not sizes or sizes[-1][1] != step.size:
             sizes.append((before, step.size))
-        if state.samples // told.train > before // told.train:
+        if state.samples // setup.train > before // setup.train:
             samples.append(state.samples)
             losses.append(float(_loss(state.params, data)))
     accuracy = float(classifiers.accuracy(state.params, test))

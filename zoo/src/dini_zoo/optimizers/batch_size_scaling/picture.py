@@ -30,8 +30,8 @@ def draw(result: Result) -> Figure:
 def _matrices(axes: Any, result: Result) -> None:
     sizes = list(result.matrices)
     fine = np.geomspace(min(sizes), max(sizes), 200)
-    told = result.settings.matrices
-    for i, (name, truth) in enumerate({"largest": told.largest, "smallest": told.smallest}.items()):
+    setup = result.settings.matrices
+    for i, (name, truth) in enumerate({"largest": setup.largest, "smallest": setup.smallest}.items()):
         color = (pictures.METHOD, pictures.RIVAL)[i]
         axes.plot(fine, [expected(result, b)[i] for b in fine], color=color, label=f"{name}: the formula")
         for b, draws in result.matrices.items():
@@ -64,8 +64,8 @@ def _rates(axes: Any, result: Result) -> None:
     for name, rates, color in (("SGD", result.sgd, pictures.METHOD), ("Adam", result.adam, pictures.RIVAL)):
         sizes, largest = list(rates.largest), list(rates.largest.values())
         slope = rates.slope(2, 32 if name == "SGD" else 128)
-        told = "" if slope is None else f", slope {slope:.2f}" + (" to 32" if name == "SGD" else "")
-        axes.plot(sizes, largest, "o-", color=color, label=f"{name}{told}")
+        fit = "" if slope is None else f", slope {slope:.2f}" + (" to 32" if name == "SGD" else "")
+        axes.plot(sizes, largest, "o-", color=color, label=f"{name}{fit}")
     if result.sgd.largest and result.learned.curvature:
         largest, noise = np.mean(result.learned.curvature, axis=0)
         sizes = np.asarray(list(result.sgd.largest), float)

@@ -89,7 +89,7 @@ def scale_learning_rate(
     old_batch_size, new_batch_size
         :math:`b` and :math:`b'`, both drawn with replacement or small beside the data.
     kind
-        `"sgd"`, or `"adaptive"` for Adam and its kin.
+        `"sgd"`, or `"adaptive"` for Adam and similar ones.
     largest, noise
         :math:`\lambda_1` and :math:`P \sigma^2`, both or none: without them SGD's rule is the linear one, which holds
         below the critical batch size and diverges beyond.

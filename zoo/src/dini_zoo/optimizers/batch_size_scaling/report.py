@@ -19,15 +19,15 @@ def tables(result: Result) -> Sequence[Table]:
 
 
 def _matrices(result: Result) -> Table:
-    told = result.settings.matrices
+    setup = result.settings.matrices
     rows = []
     for b, draws in result.matrices.items():
         predicted = expected(result, b)
         means = np.mean(draws, axis=0)
         rows.append([str(b), *(f"{x:.3f}" for pair in zip(means, predicted, strict=True) for x in pair)])
     caption = (
-        f"Eigenvalues {told.largest:g} and {told.smallest:g} in Gaussian noise, {told.size} dimensions, the mean of "
-        f"{told.draws} draws."
+        f"Eigenvalues {setup.largest:g} and {setup.smallest:g} in Gaussian noise, {setup.size} dimensions, the mean of "
+        f"{setup.draws} draws."
     )
     columns = ("batch", "largest", "formula", "smallest", "formula")
     return Table("Extreme eigenvalues of random matrices", columns, rows, caption)
@@ -35,8 +35,8 @@ def _matrices(result: Result) -> Table:
 
 def expected(result: Result, b: int) -> tuple[float, float]:
     """The formula's extreme eigenvalues of the random matrices."""
-    told = result.settings.matrices
-    top, bottom = batch_extreme_eigenvalues(told.largest, told.smallest, told.size * told.sigma**2, b)
+    setup = result.settings.matrices
+    top, bottom = batch_extreme_eigenvalues(setup.largest, setup.smallest, setup.size * setup.sigma**2, b)
     return float(top), float(bottom)
 
 
@@ -77,10 +77,10 @@ def _stable(result: Result) -> Table:
         [str(b), *(f"{rates.largest[b]:.3g}" if b in rates.largest else "-" for rates in (result.sgd, result.adam))]
         for b in sizes
     ]
-    told = result.settings.stability
+    setup = result.settings.stability
     caption = (
-        f"The largest rate at which {told.stable} of {told.runs} runs end below a loss of {told.bound:g} after "
-        f"{told.steps} steps, among {2 * told.around + 1} rates by factors of √2; the same runs whatever the seeds."
+        f"The largest rate at which {setup.stable} of {setup.runs} runs end below a loss of {setup.bound:g} after "
+        f"{setup.steps} steps, among {2 * setup.around + 1} rates by factors of √2; the same runs whatever the seeds."
     )
     return Table("The largest stable rate", ("batch", "SGD", "Adam"), rows, caption)
 
@@ -114,9 +114,9 @@ def _learner(result: Result) -> Table:
             for name, (cell, losses) in found.transferred(128, b).items():
                 rows.append([str(b), f"best of 128, {name}", f"{cell:.2g}", _losses(losses)])
         rows.append(None)
-    told = result.settings.learner
+    setup = result.settings.learner
     caption = (
-        f"{told.epochs} passes, {len(result.settings.seeds)} seeds: the mean, the least and the greatest. Rates and "
+        f"{setup.epochs} passes, {len(result.settings.seeds)} seeds: the mean, the least and the greatest. Rates and "
         "momenta of the learner are its last. Scaled rates are taken at the nearest one of the grid."
     )
     return Table("Final training loss", ("batch", "way", "rate, momentum", "loss"), rows[:-1], caption, left=2)

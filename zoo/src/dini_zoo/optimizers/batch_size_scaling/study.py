@@ -98,7 +98,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of weights and batches, of the Hessians and of the learner: the stable rates are of runs of their own."""
@@ -154,11 +154,11 @@ def run(settings: Settings, run: Run) -> Result:
     sample = images()
     matrices = run.part("random matrices", lambda _: random_matrices(settings.matrices, run))
     curvatures = run.each("Hessians of batches", settings.seeds, lambda seed, _: curvature(settings, sample, run, seed))
-    told = settings.stability
-    sgd, adam = run.part("stable rates", lambda phase: largest_rates(told, standardized(sample), run, phase))
+    setup = settings.stability
+    sgd, adam = run.part("stable rates", lambda phase: largest_rates(setup, standardized(sample), run, phase))
     found = run.part(
         "learner",
-        lambda phase: learned(settings.learner, told.hidden, standardized(sample), settings.seeds, run, phase),
+        lambda phase: learned(settings.learner, setup.hidden, standardized(sample), settings.seeds, run, phase),
     )
     return Result(settings, matrices, curvatures, sgd, adam, found, len(sample.X))
 
@@ -175,17 +175,17 @@ def standardized(sample: Sample) -> Sample:
     return Sample((X - X.mean(axis=0)) / 4, sample.Y)
 
 
-def random_matrices(told: Matrices, run: Run) -> dict[int, list[tuple[float, float]]]:
+def random_matrices(setup: Matrices, run: Run) -> dict[int, list[tuple[float, float]]]:
     """Two eigenvalues that are not zero, and the mean of so many matrices of Gaussian noise."""
-    truth = np.zeros(told.size)
-    truth[:2] = told.largest, told.smallest
+    truth = np.zeros(setup.size)
+    truth[:2] = setup.largest, setup.smallest
     found = {}
-    for b in told.batches:
+    for b in setup.batches:
         found[b] = []
-        for draw in range(told.draws):
-            noise = run.random("matrices", b, draw).normal(size=(told.size, told.size))
+        for draw in range(setup.draws):
+            noise = run.random("matrices", b, draw).normal(size=(setup.size, setup.size))
             # off the diagonal the variance is that of one entry; the mean of b is as one over their root
-            E = told.sigma * (noise + noise.T) / np.sqrt(2 * b)
+            E = setup.sigma * (noise + noise.T) / np.sqrt(2 * b)
             values = np.linalg.eigvalsh(np.diag(truth) + E)
             found[b].append((float(values[-1]), float(values[0])))
     return found
@@ -193,19 +193,19 @@ def random_matrices(told: Matrices, run: Run) -> dict[int, list[tuple[float, flo
 
 def curvature(settings: Settings, sample: Sample, run: Run, seed: int) -> Curvature:
     """The spectrum's upper end for all data and for batches without replacement, and the noise of single examples."""
-    told = settings.hessian
-    sizes = (64, told.hidden, 10)
+    setup = settings.hessian
+    sizes = (64, setup.hidden, 10)
     model = classifiers.Perceptron(sizes, key=run.key("curvature", seed), activation=jnp.tanh, gain=1.0)
     data = jax.tree.map(jnp.asarray, sample)
-    whole = top_and_noise(model, data, run.key("directions", seed), told.lanczos, told.probes)
+    whole = top_and_noise(model, data, run.key("directions", seed), setup.lanczos, setup.probes)
     batches = {}
     random = run.random("hessian batches", seed)
-    longest = max(told.batches)
-    for b in told.batches:
-        drawn = np.zeros((told.draws, longest), int)
-        drawn[:, :b] = [random.choice(len(sample.X), b, replace=False) for _ in range(told.draws)]
-        keys = jax.random.split(run.key("starts", seed, b), told.draws)
-        found = tops(model, data, jnp.asarray(drawn), jnp.arange(longest) < b, keys, told.lanczos)
+    longest = max(setup.batches)
+    for b in setup.batches:
+        drawn = np.zeros((setup.draws, longest), int)
+        drawn[:, :b] = [random.choice(len(sample.X), b, replace=False) for _ in range(setup.draws)]
+        keys = jax.random.split(run.key("starts", seed, b), setup.draws)
+        found = tops(model, data, jnp.asarray(drawn), jnp.arange(longest) < b, keys, setup.lanczos)
         batches[b] = np.asarray(found).tolist()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
     return Curvature(parameters, *map(float, whole), batches)

@@ -45,7 +45,7 @@ class Rates:
 
 
 class _Stability(Protocol):
-    """What `largest_rates` is told."""
+    """The settings of `largest_rates`."""
 
     hidden: tuple[int, ...]
     steps: int
@@ -58,7 +58,7 @@ class _Stability(Protocol):
 
 
 class _Learner(Protocol):
-    """What `learned` is told."""
+    """The settings of `learned`."""
 
     batches: tuple[int, ...]
     epochs: int
@@ -109,26 +109,26 @@ def sweep(
     return np.asarray(jax.jit(lanes)(grid, keys, jnp.asarray(orders)))
 
 
-def largest_rates(told: _Stability, sample: Sample, run: Run, phase: Phase) -> tuple[Rates, Rates]:
+def largest_rates(setup: _Stability, sample: Sample, run: Run, phase: Phase) -> tuple[Rates, Rates]:
     """The largest stable rate of SGD and of Adam for each batch size, batches drawn with replacement."""
     data = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), sample)
-    keys = jnp.stack([run.key("stability", i) for i in range(told.runs)])
-    steps = np.arange(-told.around, told.around + 1)
+    keys = jnp.stack([run.key("stability", i) for i in range(setup.runs)])
+    steps = np.arange(-setup.around, setup.around + 1)
 
     def found(name: str, make: Any, middles: tuple[tuple[int, float], ...]) -> Rates:
         largest, tried, losses = {}, {}, {}
         for b, middle in middles:
             rates = 2.0 ** (np.round(2 * np.log2(middle)) / 2 + steps / 2)
-            shape = (told.runs, told.steps, b)
+            shape = (setup.runs, setup.steps, b)
             orders = run.random("stability", name, b).integers(0, len(sample.X), shape)
-            table = sweep(make, {"learning_rate": rates}, told.hidden, data, keys, orders)
-            stable = np.sum(np.isfinite(table) & (table < told.bound), axis=1) >= told.stable
+            table = sweep(make, {"learning_rate": rates}, setup.hidden, data, keys, orders)
+            stable = np.sum(np.isfinite(table) & (table < setup.bound), axis=1) >= setup.stable
             largest[b] = float(rates[stable][-1]) if stable.any() else float("nan")
             tried[b], losses[b] = rates.tolist(), table.tolist()
             phase.advance()
         return Rates(largest, tried, losses)
 
-    return found("sgd", optax.sgd, told.sgd), found("adam", optax.adam, told.adam)
+    return found("sgd", optax.sgd, setup.sgd), found("adam", optax.adam, setup.adam)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def permuted(random: np.random.Generator, count: int, size: int, epochs: int) ->
 
 
 def learned(
-    told: _Learner, hidden: tuple[int, ...], sample: Sample, seeds: tuple[int, ...], run: Run, phase: Phase
+    setup: _Learner, hidden: tuple[int, ...], sample: Sample, seeds: tuple[int, ...], run: Run, phase: Phase
 ) -> Learned:
     """Train with the learner, and on the grids of SGD and Adam, with the same weights and batches."""
     data = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), sample)
@@ -196,24 +196,24 @@ def learned(
         top, noise, _ = top_and_noise(_model(hidden, key), data, key, 20, 1)
         start.append((float(top), float(noise)))
     learner, paths, rates, sgd, adam, inverse = {}, {}, {}, {}, {}, {}
-    for b in told.batches:
+    for b in setup.batches:
         orders, others = (
-            np.stack([permuted(run.random(name, seed, b), len(sample.X), b, told.epochs) for seed in seeds])
+            np.stack([permuted(run.random(name, seed, b), len(sample.X), b, setup.epochs) for seed in seeds])
             for name in ("orders", "curvature batches")
         )
-        cells = [(rate, momentum) for momentum in told.momenta for rate in told.sgd]
+        cells = [(rate, momentum) for momentum in setup.momenta for rate in setup.sgd]
         # each seed has a rate of its own; those of other seeds are not looked at
         tried = [*cells, *((1 / top, 0.0) for top, _ in start)]
         grid = dict(zip(("learning_rate", "momentum"), map(list, zip(*tried, strict=True)), strict=True))
         table = sweep(optax.sgd, grid, hidden, data, jnp.stack(keys), orders)
         sgd[b] = {cell: row.tolist() for cell, row in zip(cells, table, strict=False)}
         inverse[b] = np.diag(table[len(cells) :]).tolist()
-        table = sweep(optax.adam, {"learning_rate": told.adam}, hidden, data, jnp.stack(keys), orders)
-        adam[b] = {rate: row.tolist() for rate, row in zip(told.adam, table, strict=True)}
+        table = sweep(optax.adam, {"learning_rate": setup.adam}, hidden, data, jnp.stack(keys), orders)
+        adam[b] = {rate: row.tolist() for rate, row in zip(setup.adam, table, strict=True)}
         phase.advance()
-        for batch, safety in told.safeties:
+        for batch, safety in setup.safeties:
             if batch == b:
-                courses = _followed(told, safety, hidden, data, keys, orders, others)
+                courses = _followed(setup, safety, hidden, data, keys, orders, others)
                 paths[b, safety] = [np.asarray(course.watched).tolist() for course in courses]
                 learner[b, safety] = [path[-1] for path in paths[b, safety]]
                 rates[b, safety] = [
@@ -224,7 +224,7 @@ def learned(
 
 
 def _followed(
-    told: _Learner,
+    setup: _Learner,
     safety: float,
     hidden: tuple[int, ...],
     data: Sample,
@@ -235,7 +235,7 @@ def _followed(
     """Train with the learner, a refresh for each epoch on one more batch, one seed after the other."""
     b = orders.shape[2]
     steps = orders.shape[1]
-    every = steps // told.epochs
+    every = steps // setup.epochs
     part = lambda batch, half: jax.tree.map(lambda leaf: leaf[:b] if half == 0 else leaf[b:], batch)
 
     def slope(model: Any, batch: Sample, key: jax.Array) -> Any:
@@ -245,7 +245,7 @@ def _followed(
     trainer = Trainer(
         # what the learner looks at is the other half: a batch of the same size that the step does not see
         lambda model, batch, key: classifiers.loss(model, part(batch, 1)),
-        lanczos_learning_rate(told.lanczos, every=every, safety=safety),
+        lanczos_learning_rate(setup.lanczos, every=every, safety=safety),
         steps=steps,
         every=every,
         gradient=slope,

@@ -61,7 +61,7 @@ def functions_table(result: Result) -> Table:
     ends = {name: points[-1] for name, points in result.points.items()}
     far = np.abs(ends[ADAM] - ends[DIFFGRAD])[:2].min()
     near = np.abs(ends[FROZEN] - ends[DIFFGRAD]).max()
-    told = (
+    note = (
         " A friction that is 1/2 whatever the gradients, which is Adam with half the learning rate, ends in the same "
         "minima as diffGrad: it is the smaller step that finds them."
     )
@@ -69,7 +69,7 @@ def functions_table(result: Result) -> Table:
         f"The paper's functions of one variable, {result.settings.updates} updates from -1",
         ("function", "last point", "its value", "greatest point"),
         rows[1:],
-        "All with the learning rate 0.1." + (told if near < 0.05 < far else ""),
+        "All with the learning rate 0.1." + (note if near < 0.05 < far else ""),
     )
 
 

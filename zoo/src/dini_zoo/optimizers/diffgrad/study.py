@@ -63,7 +63,7 @@ LANES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the weights and of the order of the images."""

@@ -10,7 +10,7 @@ Hedge whose losses also punish what moves:
                + 2 L \|x_{t,i} - x_{t-1,i}\|^2\big)\Big) .
 
 The regret against any sequence of points with a path of length :math:`P` is of the order of
-:math:`P + \sqrt{1 + P} \, (\sigma + \Sigma)`, with the noise and the drift of all rounds. Nobody need know :math:`P`.
+:math:`P + \sqrt{1 + P} \, (\sigma + \Sigma)`, with the noise and the drift of all rounds. It need not know :math:`P`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def dynamic_ensemble(
     horizon
         :math:`T`, the number of rounds; the `pool` depends on it.
     etas
-        Step sizes in the place of the pool's.
+        Step sizes in place of the pool's.
     uniform
         Whether all base learners weigh the same: what the weights are worth shows beside it.
 

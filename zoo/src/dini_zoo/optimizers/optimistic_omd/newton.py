@@ -55,11 +55,11 @@ def optimistic_online_newton(
     alpha
         Of the losses' exp-concavity: :math:`e^{-\alpha f}` is concave.
     beta
-        :math:`\beta`, in the place of `alpha`.
+        :math:`\beta`, in place of `alpha`.
     optimism
         Whether the last gradient is the guess; without, it is the online Newton step.
     refresh
-        Rounds after which :math:`H^{-1}`, which each gradient changes by a matrix of rank one, is computed anew.
+        Rounds after which :math:`H^{-1}`, which each gradient changes by a matrix of rank one, is recomputed.
 
     Raises
     ------

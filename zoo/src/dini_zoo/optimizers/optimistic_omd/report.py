@@ -154,9 +154,9 @@ def _static_checks(result: Result) -> Iterator[Check]:
 def _strong_checks(result: Result) -> Iterator[Check]:
     early, rounds = _moments(result)
     difference = result.strong[:, rounds - 1] - result.strong[:, early - 1]
-    told = f"{Estimate.of(difference):.2f}"
+    text = f"{Estimate.of(difference):.2f}"
     name = "strongly convex: growth, noise 1"
-    yield Check(name, float(difference.mean()), between(0.8, 2.5), "1.61", shown=told)
+    yield Check(name, float(difference.mean()), between(0.8, 2.5), "1.61", shown=text)
     yield Check("strongly convex: regret, no noise", float(result.still[-1]), None, 0.36)
 
 

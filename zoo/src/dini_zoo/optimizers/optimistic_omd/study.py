@@ -1,4 +1,4 @@
-"""Three claims: static regret is as small as noise and drift are, games settle, and points that move are followed."""
+"""Three claims: static regret is as small as noise and drift are, games converge, and points that move are followed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TWO_LAYERS, UNIFORM = "two layers", "uniform weights"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of noise and drift."""

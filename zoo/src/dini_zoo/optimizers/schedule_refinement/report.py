@@ -78,7 +78,7 @@ def digits_table(result: Result) -> Table:
         rows.append(cells)
     count = settings.rates[1] - settings.rates[0] + 1
     return Table(
-        f"Softmax regression of digits, {settings.noisy:.0%} of the labels drawn anew:\n"
+        f"Softmax regression of digits, {settings.noisy:.0%} of the labels redrawn:\n"
         "1000 × (last training loss - least)",
         ("schedule", *(text for optimizer in studies for text in (optimizer, "reference"))),
         rows,

@@ -58,14 +58,14 @@ def shapes(T: int) -> dict[str, Float[np.ndarray, " T"]]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     """Of the batches of digits."""
     optimizers: tuple[str, ...] = (SGD, ADAM)
     """On the digits."""
     noisy: float = 0.3
-    """The share of digits whose labels are drawn anew."""
+    """The share of digits whose labels are redrawn."""
     batch: int = 16
     steps: int = 2246
     """On the digits: 20 passes."""

@@ -63,7 +63,7 @@ class Swept:
     rates: Float[np.ndarray, " rates"]
     excess: Float[np.ndarray, "rates seeds"]
     norms: Float[np.ndarray, "rates seeds T"] | None
-    """Of the gradients, step by step, as long as somebody needs them."""
+    """Of the gradients, step by step, as long as they are needed."""
 
     @property
     def means(self) -> Float[np.ndarray, " rates"]:

@@ -18,7 +18,7 @@ from .sweeps import Task
 
 
 class NoisyDigits(NamedTuple):
-    """Softmax regression of all digits, of which some have labels that are drawn anew."""
+    """Softmax regression of all digits, of which some have labels that are redrawn."""
 
     X: Float[Array, "n 65"]
     """Standardized pixels, and a column of ones."""
@@ -28,7 +28,7 @@ class NoisyDigits(NamedTuple):
 
     @classmethod
     def make(cls, share: float) -> NoisyDigits:
-        """About this share of the labels is drawn anew, from all ten."""
+        """About this share of the labels is redrawn, from all ten."""
         images, labels = datasets.load_digits(return_X_y=True)
         X = np.column_stack([preprocessing.StandardScaler().fit_transform(images), np.ones(len(images))])
         # the draws of the specification

@@ -34,7 +34,7 @@ TOY_GAMMA, TOY_RIDGE = 80.0, 0.2
 
 
 def toy() -> Task:
-    """The toy; what it is judged by stands in the place of the validation and of the test sample."""
+    """The toy; what it is judged by stands in place of the validation and of the test sample."""
     new = (TOY_X_NEW, TOY_Y_NEW)
     return Task.of((TOY_X, TOY_Y), new, new)
 
@@ -59,7 +59,7 @@ def digits(train: int, validation: int) -> tuple[np.ndarray, ...]:
 
 
 def digits_task(train: int, validation: int, noise: float) -> tuple[Task, float]:
-    """The digits as a regression of one-hot labels, a share of the training ones drawn anew; its kernel's parameter.
+    """The digits as a regression of one-hot labels, a share of the training ones redrawn; its kernel's parameter.
 
     That is one over the median of all squared distances between the first 300 training points.
     """
@@ -70,13 +70,13 @@ def digits_task(train: int, validation: int, noise: float) -> tuple[Task, float]
 
 
 def network_split(train: int, validation: int, noise: float, seed: int) -> Split:
-    """The digits for a network, a share of the training labels drawn anew."""
+    """The digits for a network, a share of the training labels redrawn."""
     split = shuffled(10, train, validation)
     return split._replace(train=split.train._replace(Y=np.eye(10)[relabelled(split.train.labels, noise, seed)]))
 
 
 def relabelled(labels: np.ndarray, noise: float, seed: int) -> np.ndarray:
-    """Labels of which a share is drawn anew from all ten."""
+    """Labels of which a share is redrawn from all ten."""
     random = np.random.RandomState(seed)
     chosen = random.rand(len(labels)) < noise
     labels = labels.copy()

@@ -121,7 +121,7 @@ def _networks(axes: Any, result: Result) -> None:
     axes.plot(clipped, estimated.values, "o", color=pictures.METHOD, ms=6, label="estimated, each seed")
     axes.set_xlabel("α, the share of the ground truth")
     axes.set_ylabel("test accuracy")
-    axes.set_title(f"networks, {result.settings.label_noise:.0%} of the labels drawn anew")
+    axes.set_title(f"networks, {result.settings.label_noise:.0%} of the labels redrawn")
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom - 0.45 * (top - bottom), top)  # room for the legend
     axes.legend(fontsize=9, loc="lower left")

@@ -122,7 +122,7 @@ def network_table(result: Result) -> Table:
         "Networks on digits with wrong labels: test accuracy in percent",
         ("trained with", "accuracy", "beside the teacher"),
         rows,
-        f"{len(result.networks)} seeds, {result.settings.label_noise:.0%} of the training labels drawn anew; mean and "
+        f"{len(result.networks)} seeds, {result.settings.label_noise:.0%} of the training labels redrawn; mean and "
         f"interval of 95 %. Estimated α before it is clipped: {alphas}.",
     )
 

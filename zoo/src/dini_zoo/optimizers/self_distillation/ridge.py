@@ -104,7 +104,7 @@ def kernel_ridge_fit(
         return dini.linear.solve(matvec, y, **how, name="kernel ridge regression")
 
     solve = column if Y.ndim == 1 else jax.vmap(column, in_axes=1, out_axes=1)
-    # under jit nobody can be told: what would be wrong is not a number, nor is a derivative of it
+    # under jit no error can be raised: a wrong result is NaN, and so are its derivatives
     dual_coef = root * solve(root * Y) * jnp.where(sound, 1.0, jnp.nan).astype(Y.dtype)
     return KernelRidgeFit(dual_coef, K @ dual_coef)
 
@@ -171,7 +171,7 @@ def asymmetry(kind: Any) -> float:
 
 
 def rounding(K: Array) -> Array:
-    """By how much an eigenvalue of a kernel may be below zero: by the rounding of the greatest, of which it is told."""
+    """By how much an eigenvalue of a kernel may be below zero, relative to the greatest: its rounding error."""
     return max(10, len(K)) * float(jnp.finfo(K.dtype).eps)
 
 

@@ -208,7 +208,7 @@ def _decomposed(K: Array, ridge: Array, weights: Array | None) -> tuple[Array, .
     indefinite = ~(d[-1] >= -rounding(K) * d[0])
     # in the rounding of the greatest one
     lost = ~(d[-1] + ridge > 10 * eps * d[0])
-    # under jit nobody can be told: what would be wrong is not a number
+    # under jit no error can be raised: a wrong result is NaN
     V = jnp.where(symmetric & ~indefinite & ~lost, V, jnp.nan)
     return d, V, indefinite, lost
 

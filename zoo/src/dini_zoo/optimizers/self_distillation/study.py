@@ -28,7 +28,7 @@ RIDGE, DISTILLED, WEIGHTS = "ridge", "distilled, best α", "distilled, all free"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told. The splits are those of the specification."""
+    """The settings of the experiment. The splits are those of the specification."""
 
     seeds: tuple[int, ...] = tuple(range(8))
     """Of the networks, of their order of examples and of their wrong labels."""
@@ -40,7 +40,7 @@ class Settings:
     digits: tuple[int, int] = (1000, 400)
     """To train on, and to validate."""
     noise: float = 0.3
-    """The share of the digits' training labels that are drawn anew, for ridge regression."""
+    """The share of the digits' training labels that are redrawn, for ridge regression."""
     candidates: int = 1001
     """Shares that are tried beside the closed form."""
     tuned: tuple[str, ...] = (RIDGE, DISTILLED, WEIGHTS)

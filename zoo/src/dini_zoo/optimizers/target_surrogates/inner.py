@@ -31,7 +31,7 @@ class Armijo:
     Parameters
     ----------
     first
-        The first trial of the first step; each set of inner steps begins with it anew.
+        The first trial of the first step; each set of inner steps begins with it again.
     expansion
         The factor from a step's :math:`\alpha` to the next one's first trial; the paper's code takes
         :math:`2^{1/\text{batches in an epoch}}`.
@@ -70,12 +70,12 @@ class Inner(NamedTuple):
     evaluations: Int[Array, ""]
     """Evaluations of the model, with or without its derivative: a step each, and the trials of a search within it.
 
-    The trials of a search in vain, where rounding is all there is, are not known.
+    The trials of a search without success, where rounding is all there is, are not known.
     """
     error: Float[Array, ""]
     """The solver's own measure of how far from a minimum it was when it took its last step."""
     moved: Bool[Array, ""]
-    """Whether the parameters are others than before: not so at a minimum, and where every trial was in vain."""
+    """Whether the parameters are others than before: not so at a minimum, and where every trial was without success."""
 
 
 def as_solver(inner: Any) -> dini.Solver:

@@ -183,7 +183,7 @@ class SSO(eqx.Module):
         surrogate = self._surrogate(static, params, batch, gradients, z, eta, metric)
         begun = None
         if state.inner is not None:
-            # how far the last surrogate was from its minimum says nothing of this one
+            # how far the last surrogate was from its minimum is not informative about this one
             begun = state.inner._replace(error=jnp.full_like(state.inner.error, jnp.inf))
         new, inner, done = minimize_surrogate(surrogate, dynamic, self.inner, self.steps, tol=self.tol, state=begun)
         finite = _finite((gradients, new))
@@ -207,18 +207,18 @@ class SSO(eqx.Module):
         FloatingPointError
             Where gradients or parameters are no longer finite.
         """
-        state, told = None, []
+        state, infos = None, []
         for batch in batches:
             state = self.init(params, batch) if state is None else state
             params, state, info = _update(self, params, state, batch)
             if not info.finite:
                 raise FloatingPointError(
-                    f"The gradients of the targets or the new parameters are not finite at batch {len(told)}."
+                    f"The gradients of the targets or the new parameters are not finite at batch {len(infos)}."
                 )
-            told.append(info)
+            infos.append(info)
         if state is None:
             raise ValueError("run needs at least one batch: given none.")
-        return params, state, jax.tree.map(lambda *parts: jnp.stack(parts), *told)
+        return params, state, jax.tree.map(lambda *parts: jnp.stack(parts), *infos)
 
     def _scheduled(self, count: Any) -> Any:
         return self.eta(count) if callable(self.eta) else self.eta

@@ -3,7 +3,7 @@ r"""Geometries of target space: how far the outputs of a model may move from whe
 A metric is :math:`D(z, z')`, one number for a batch of targets :math:`z, z' \in \mathbb{R}^{b \times m}` (or trees of
 such arrays), a sum over its examples. `Euclidean` and `Diagonal` are quadratic, so that the surrogate is a problem of
 least squares; `Divergence` is any other, those of dini's mirror descent among them. `NewtonDiagonal` and `AdaGrad` make
-a `Diagonal` anew for each batch.
+another `Diagonal` for each batch.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class AdaGrad(eqx.Module):
         if index is None:
             raise ValueError("AdaGrad with examples needs the index of each example of the batch: given none.")
         within("index", index, self.examples)
-        # an index that nobody could look at must not become that of the last example
+        # an index that could not be checked must not become that of the last example
         own = lambda acc: acc.at[index].get(mode="fill", fill_value=jnp.nan)
         sums = jax.tree.map(lambda acc, new: acc.at[index].add(new), state.squares, squares)
         return Diagonal(jax.tree.map(lambda acc: self.floor + jnp.sqrt(own(acc)), sums)), Accumulated(sums)

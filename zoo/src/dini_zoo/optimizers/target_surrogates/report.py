@@ -66,7 +66,7 @@ def digits_table(result: Result, batch: int) -> Table:
         rows,
         f"Of all 1797 digits, at the end, with the best of each method's step sizes; {len(settings.seeds)} seeds. "
         f"{SLS}: {settings.digits_steps[1]} inner steps, its step size found by a search in target space, at last "
-        f"{result.searched[batch]:.2g}. The line search on the loss begins anew with each batch; its trials ask "
+        f"{result.searched[batch]:.2g}. The line search on the loss restarts with each batch; its trials ask "
         "for the loss, too.",
     )
 
@@ -128,10 +128,10 @@ def _digits_checks(result: Result) -> Iterator[Check]:
     for batch, races in result.digits.items():
         one, ten, fifty, tuned = (races[name].final.mean() for name in (few, some, many, SGD))
         sgd, _, first, second, third = _DIGITS.get(batch, [np.nan] * 5)
-        told = lambda ratio: "" if np.isnan(ratio) else f"{ratio:.2g}"
-        yield Check(f"digits, {batch}: {some} / {SGD}", ten / tuned, at_most(0.6), told(second / sgd))
-        yield Check(f"digits, {batch}: {many} / {some}", fifty / ten, at_most(0.8), told(third / second))
-        yield Check(f"digits, {batch}: {few} / {some}", one / ten, above(1), told(first / second))
+        shown = lambda ratio: "" if np.isnan(ratio) else f"{ratio:.2g}"
+        yield Check(f"digits, {batch}: {some} / {SGD}", ten / tuned, at_most(0.6), shown(second / sgd))
+        yield Check(f"digits, {batch}: {many} / {some}", fifty / ten, at_most(0.8), shown(third / second))
+        yield Check(f"digits, {batch}: {few} / {some}", one / ten, above(1), shown(first / second))
         yield Check(f"digits, {batch}: {ADAM} / {some}", races[ADAM].final.mean() / ten)
         bar = at_most(0.15) if batch == 625 else None
         yield Check(f"digits, {batch}: {SLS}", races[SLS].final.mean(), bar, 0.1225 if batch == 625 else "")

@@ -37,7 +37,7 @@ def sso(steps: int, eta: float | None = None) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of first parameters, orders of examples, and first states."""

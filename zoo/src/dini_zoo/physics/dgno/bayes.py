@@ -171,7 +171,7 @@ def law(task: Task, given: Cases, method: str, found: Any, key: Array) -> tuple[
     phase = (a.mean(1) - flow.low) / (flow.high - flow.low)
     true = (given.a - flow.low) / (flow.high - flow.low)
     chains = isinstance(found, Samples)
-    told = Law(
+    posterior = Law(
         method,
         judged(Found(a.mean(1), u.mean(1)), given, flow),
         float(inside[hidden].mean()),
@@ -180,7 +180,7 @@ def law(task: Task, given: Cases, method: str, found: Any, key: Array) -> tuple[
         float(np.mean(found.divergent)) if chains else None,
         float(np.mean(found.gradients)) if chains else None,
     )
-    return told, (a.mean(1)[0], band[:, 0])
+    return posterior, (a.mean(1)[0], band[:, 0])
 
 
 def study(
@@ -214,8 +214,8 @@ def study(
         laws, bands = [], {}
         for method, fit in ways.items():
             found = _laws(short, z[: budget.cases], keys[1], fit)
-            told, bands[method] = law(short, few, method, found, keys[2])
-            laws.append(told)
+            posterior, bands[method] = law(short, few, method, found, keys[2])
+            laws.append(posterior)
             advance(1)
         noise, slope = tuned(task.first(budget.tuned), size, budget.tuning)
         advance(1)

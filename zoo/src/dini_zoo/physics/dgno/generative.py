@@ -133,9 +133,9 @@ def virtual_observable_loss(
     mean, log = model.posterior(a)
     z = mean if log is None else mean + jnp.exp(log) * jax.random.normal(for_code, mean.shape, mean.dtype)
     beta = code(z)
-    told = reconstruction(model, beta, a)
-    same_shape("reconstruction(model, beta, a)", told, "a's rows", (len(a),))
-    zero = jnp.zeros((), told.dtype)
+    misfit = reconstruction(model, beta, a)
+    same_shape("reconstruction(model, beta, a)", misfit, "a's rows", (len(a),))
+    zero = jnp.zeros((), misfit.dtype)
     divergence = zero if log is None else jnp.mean(divergence_from_normal(mean, log))
     squares = 0.5 * jnp.sum(virtual(model, beta, for_centers) ** 2, axis=-1)
     known_ones = zero
@@ -143,7 +143,7 @@ def virtual_observable_loss(
         positive("labels.deviation", labels.deviation)
         off = (model.decode(labels.field, labels.x, beta) - labels.u) / labels.deviation
         known_ones = 0.5 * jnp.mean(jnp.sum(off**2, axis=-1))
-    parts = Parts(jnp.mean(told), jnp.mean(squares), divergence, known_ones)
+    parts = Parts(jnp.mean(misfit), jnp.mean(squares), divergence, known_ones)
     return sum(parts, zero), parts
 
 
@@ -157,12 +157,12 @@ def phase_targets(a: Float[Array, "*n"], low: float, high: float) -> Float[Array
     if not low < high:
         raise ValueError(f"low must be less than high: given {low} and {high}.")
     finite("a", a)
-    told = (a - low) / (high - low)
-    if known(told) and not np.all(np.minimum(np.abs(np.asarray(told)), np.abs(np.asarray(told) - 1)) < 1e-5):
+    misfit = (a - low) / (high - low)
+    if known(misfit) and not np.all(np.minimum(np.abs(np.asarray(misfit)), np.abs(np.asarray(misfit) - 1)) < 1e-5):
         raise ValueError(
             f"a must have two values, {low} and {high}: given others, from {np.min(a):g} to {np.max(a):g}."
         )
-    return told
+    return misfit
 
 
 def phase_loss(logit: Float[Array, "*m n"], target: Float[Array, "*m n"]) -> Float[Array, "*m"]:

@@ -7,7 +7,7 @@ The energy of a code :math:`\beta = \tanh z`, given :math:`u` at some points wit
 
 is half of a sum of squares: dini's least squares find its minimum, Laplace's method, variational inference or NUTS
 what else is likely. :math:`\pi` is the prior's precision. The published code descends another objective by Adam, with
-centers that are drawn anew at each step: :func:`descend`.
+centers that are redrawn at each step: :func:`descend`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from .measures import Inverted
 from .study import CONSTANT, EXACT, LATENT, Result
 from .training import DEEP, DIRECT, KINDS, MULTI
 
-#: How an inversion is told in a table: what is unknown.
+#: The name of an inversion in a table: what is unknown.
 UNKNOWN = {
     **{kind: f"{kind}, latent" for kind in LATENT},
     DIRECT: f"{DIRECT}, cells",
@@ -26,10 +26,10 @@ LAWS = (LAPLACE, VARIATIONAL, NUTS)
 
 def tables(result: Result) -> list[Table]:
     """Forward errors, inversions, weights of the residuals, laws."""
-    told = [forward_table(result), inversion_table(result)]
+    shown = [forward_table(result), inversion_table(result)]
     if result.bayes:
-        told += [weight_table(result), law_table(result)]
-    return told
+        shown += [weight_table(result), law_table(result)]
+    return shown
 
 
 def unknowns(result: Result) -> dict[str, str]:
@@ -130,7 +130,7 @@ def spread(values: Sequence[float], form: str = ".3f") -> str:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
 
     def of_worst(name: str, values: Sequence[float], bar: Bar | None, reference: float | str, paper: str = "") -> Check:
         low = bar is not None and np.isfinite(bar.low)

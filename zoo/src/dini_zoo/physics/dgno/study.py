@@ -26,7 +26,7 @@ LATENT = (MULTI, DEEP)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of data, weights and noise."""

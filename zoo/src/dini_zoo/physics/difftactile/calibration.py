@@ -83,7 +83,7 @@ def evolve(
 ) -> Evolved:
     """CMA-ES, by the package ``cma``, of an objective that evaluates a generation at a time.
 
-    Values that are not finite count as infinite. ``advance`` is told of each generation.
+    Values that are not finite count as infinite. ``advance`` is called after each generation.
     """
     start = np.asarray(start, float)
     # no tolerances: its budget is the number of evaluations

@@ -50,7 +50,7 @@ class Pressed:
 
 
 @dataclass(frozen=True)
-class Domed:
+class DomeResult:
     """The dome under a sphere."""
 
     unknowns: int
@@ -180,7 +180,7 @@ def pressed(settings: Settings, run: Run) -> Pressed:
     )
 
 
-def domed(settings: Settings) -> Domed:
+def pressed_dome(settings: Settings) -> DomeResult:
     """The dome under a sphere that comes from aside, and what its markers do."""
     scene = PressedDome(settings.dome, settings.layers, 5)
     statics = scene.statics
@@ -204,7 +204,7 @@ def domed(settings: Settings) -> Domed:
     above, below = (np.asarray(equilibrium(depths[-1] + h, x)[1]) for h in (_STEP, -_STEP))
     difference = (above - below) / (2 * _STEP)
     rest = statics.mesh.nodes
-    return Domed(
+    return DomeResult(
         unknowns=statics.pattern.shape[0],
         tets=len(statics.mesh.tets),
         nonzeros=statics.pattern.count,

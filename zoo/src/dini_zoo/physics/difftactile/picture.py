@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dini_zoo.kit import pictures
 
-from .equilibrium import Domed, Pressed
+from .equilibrium import DomeResult, Pressed
 from .scenes import block
 from .seeing import Seen
 from .study import Calibration, Controlled, Result
@@ -68,7 +68,7 @@ def draw_block(axes: Any, result: Result) -> None:
     axes.set_title("pressed onto a sphere and dragged;\ncolor: displacement less the frame's")
 
 
-def draw_markers(axes: Any, dome: Domed) -> None:
+def draw_markers(axes: Any, dome: DomeResult) -> None:
     """What the camera in the dome sees, with exaggerated displacements."""
     moved = dome.moved - dome.rest
     size = np.linalg.norm(moved, axis=1)

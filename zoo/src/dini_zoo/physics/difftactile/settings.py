@@ -1,4 +1,4 @@
-"""What the experiment can be told."""
+"""The settings of the experiment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS = ("calibration", "control", "optics", "equilibrium", "dome")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of evolution strategies, networks and noise; all but the first draw where calibration starts."""

@@ -18,7 +18,7 @@ from dini_zoo.kit.training import Trainer
 
 from . import equilibrium, scenes, seeing
 from .calibration import Goal, calibration_loss, evolve, relative_error
-from .equilibrium import Domed, Pressed
+from .equilibrium import DomeResult, Pressed
 from .scenes import START, TRUTH
 from .seeing import Seen
 from .sensor import Rollout
@@ -82,7 +82,7 @@ class Result:
     control: Controlled | None
     optics: list[Seen] | None
     equilibrium: Pressed | None
-    dome: Domed | None
+    dome: DomeResult | None
 
 
 def run(settings: Settings, run: Run) -> Result:
@@ -97,8 +97,8 @@ def run(settings: Settings, run: Run) -> Result:
     control = part("control", lambda phase: controlled(settings, phase), total)
     optics = seeing.trained(settings, run) if done("optics") else None
     pressed = part("equilibrium", lambda _: equilibrium.pressed(settings, run))
-    domed = part("dome", lambda _: equilibrium.domed(settings))
-    return Result(settings, calibration, control, optics, pressed, domed)
+    dome = part("dome", lambda _: equilibrium.pressed_dome(settings))
+    return Result(settings, calibration, control, optics, pressed, dome)
 
 
 def starts(settings: Settings, run: Run) -> list[tuple[float, ...]]:

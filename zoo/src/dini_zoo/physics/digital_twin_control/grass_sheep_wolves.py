@@ -1,6 +1,6 @@
 """Grass, sheep and wolves on a torus: the standard predators and prey, all of whom act at once.
 
-The rules are those of Wilensky's model; conflicts over a cell are settled by the lowest index.
+The rules are those of Wilensky's model; conflicts over a cell are decided by the lowest index.
 """
 
 from __future__ import annotations

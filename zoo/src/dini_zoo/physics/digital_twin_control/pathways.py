@@ -36,7 +36,7 @@ class Pathways:
     """The best constant inflow of the nominal pathway."""
     nominal: list[Score]
     changed: list[Score]
-    """With a faster last step, for which nobody was trained."""
+    """With a faster last step, on which no network was trained."""
     promised: float | None
     """The cost of dini's plan by the mean field, without effort."""
     paths: dict[str, np.ndarray]
@@ -105,12 +105,12 @@ def study(settings: Any, run: Run) -> Pathways:
             policies.append((OPEN, seed, judge.of_schedule(u)))
         nominal, other, paths = [], [], {}
         for name, seed, policy in policies:
-            for scores, which, told in ((nominal, abm, "nominal"), (other, changed, "changed")):
+            for scores, which, label in ((nominal, abm, "nominal"), (other, changed, "changed")):
                 found = judge(policy, keys("held out"), which)
                 scores.append(score(name, seed, found))
-                if f"{name}, {told}" not in paths:
+                if f"{name}, {label}" not in paths:
                     x = np.asarray(found.path.x[:, :, 3])
-                    paths[f"{name}, {told}"] = np.stack([*np.quantile(x, (0.1, 0.9), axis=0), x.mean(axis=0)])
+                    paths[f"{name}, {label}"] = np.stack([*np.quantile(x, (0.1, 0.9), axis=0), x.mean(axis=0)])
             phase.advance()
         return nominal, other, paths
 

@@ -38,8 +38,8 @@ def draw(result: Result) -> Figure:
         axes.set_title(f"after {result.settings.steps} steps,\n{name}")
     one, two, three = bottom.subplots(1, 3, width_ratios=(1.2, 1, 1))
     bars(one, result)
-    for axes, told, value in ((two, "nominal", pathways.NOMINAL), (three, "changed", pathways.CHANGED)):
-        product(axes, result, told)
+    for axes, case, value in ((two, "nominal", pathways.NOMINAL), (three, "changed", pathways.CHANGED)):
+        product(axes, result, case)
         axes.set_title(f"pathway, k₄ = {value}: end product")
     two.legend(fontsize=8, loc="lower right")
     return figure
@@ -90,11 +90,11 @@ def bars(axes: Any, result: Result) -> None:
     axes.set_title("sheep and wolves: cost, mean over seeds")
 
 
-def product(axes: Any, result: Result, told: str) -> None:
+def product(axes: Any, result: Result, case: str) -> None:
     """The end product over the steps, under feedback and by plan."""
     found = result.pathways
     for name, color in ((pathways.OPEN, pictures.RIVAL), (POPULATION, pictures.METHOD)):
-        low, high, mean = found.paths[f"{name}, {told}"]
+        low, high, mean = found.paths[f"{name}, {case}"]
         axes.fill_between(range(len(mean)), low, high, color=color, alpha=0.15, lw=0)
         axes.plot(mean, color=color, label="feedback, " + name if name == POPULATION else name)
     axes.plot(found.reference, color=pictures.INK, ls="--", lw=1.2, label="reference")

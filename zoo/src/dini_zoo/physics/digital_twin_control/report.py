@@ -59,8 +59,8 @@ def predator_table(result: Result) -> Table:
             if not scores:
                 continue
             controls = np.mean([one.controls for one in scores], axis=0)
-            told = [spread([getattr(one, part) for one in scores], ".4f") for part in ("cost", "error")]
-            rows.append([name, *told, *(f"{u:.3f}" for u in controls)])
+            label = [spread([getattr(one, part) for one in scores], ".4f") for part in ("cost", "error")]
+            rows.append([name, *label, *(f"{u:.3f}" for u in controls)])
         rows.append(None)
     explained = ", ".join(f"{share:.2f}" for share in found.explained)
     overflow = max(one.overflow for one in found.scores)
@@ -108,7 +108,7 @@ def pathway_table(result: Result) -> Table:
 
 
 def checks(result: Result) -> Iterator[Check]:
-    """Every bar of the specification, each to be met by all seeds: the worst one's figure counts."""
+    """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
     scores = result.predators.scores
     ours, rival, cut = (costs(scores, name) for name in (POPULATION, MEAN_FIELD, CUT))
     (best,) = costs(scores, predators.CONSTANT)
@@ -130,25 +130,25 @@ def checks(result: Result) -> Iterator[Check]:
     yield of_worst("best CMA-ES / through population", divided(evolved, ours) if evolved else [], at_least(1.5), 4.1)
     yield of_worst("no gradient through time / through population", divided(cut, ours), at_least(3), 101)
     yield Check("sheep, wolves: cost, no control", none, None, "2.57, 3.03", form=".2f")
-    for told, scores, references, bounds in (
+    for label, scores, references, bounds in (
         (f"k₄ = {pathways.NOMINAL}", result.pathways.nominal, ("0.096 to 0.112", 0.64, 0.88), (0.7, 0.93)),
         (f"k₄ = {pathways.CHANGED}", result.pathways.changed, ("0.192 to 0.215", 0.84, 0.93), (0.9, 0.96)),
     ):
         feedback, mean_field, open_loop = (roots(scores, name) for name in (POPULATION, MEAN_FIELD, pathways.OPEN))
         (best,) = roots(scores, pathways.CONSTANT)
         bar = at_most(0.12) if scores is result.pathways.nominal else None
-        yield of_worst(f"pathway, {told}: error of feedback", feedback, bar, references[0], ".3f")
+        yield of_worst(f"pathway, {label}: error of feedback", feedback, bar, references[0], ".3f")
         yield of_worst(
-            f"pathway, {told}: this / best constant",
+            f"pathway, {label}: this / best constant",
             [one / best for one in feedback],
             at_most(bounds[0]),
             references[1],
         )
         yield of_worst(
-            f"pathway, {told}: this / open loop", divided(feedback, open_loop), at_most(bounds[1]), references[2]
+            f"pathway, {label}: this / open loop", divided(feedback, open_loop), at_most(bounds[1]), references[2]
         )
         yield of_worst(
-            f"pathway, {told}: this / through mean field", divided(feedback, mean_field), None, "0.99 to 1.02"
+            f"pathway, {label}: this / through mean field", divided(feedback, mean_field), None, "0.99 to 1.02"
         )
     lost = max(one.overflow for one in (*result.predators.scores, *result.pathways.nominal, *result.pathways.changed))
     yield Check("births, arrivals without a slot", lost, at_most(0), 0, form=".0f")

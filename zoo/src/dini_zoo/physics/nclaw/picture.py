@@ -102,10 +102,10 @@ def moduli(axis: Any, result: Result) -> None:
     if result.identified is None:
         return
     colors = {"dini": pictures.METHOD, "Adam": pictures.RIVAL, "CMA-": pictures.QUIET}
-    told = set()
+    labelled = set()
     for one in result.identified.found:
-        label = one.name if one.name not in told else None
-        told.add(one.name)
+        label = one.name if one.name not in labelled else None
+        labelled.add(one.name)
         marker = "s" if one.name == "Adam, E" else "o"
         error = max(abs(one.E / YOUNG - 1), 1e-16)
         axis.plot(one.simulations, error, marker, color=colors[one.name[:4]], label=label)

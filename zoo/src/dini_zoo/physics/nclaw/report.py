@@ -149,9 +149,9 @@ def headline(result: Result) -> str:
     """The one figure that matters."""
     if result.laws is None:
         return "the laws were not trained"
-    told = {INVARIANT: "with learned laws", PLAIN: "without their structure", HALF: f"with {HALF}"}
-    errors = {name: errors_of(result.laws, name) for name in told}
+    texts = {INVARIANT: "with learned laws", PLAIN: "without their structure", HALF: f"with {HALF}"}
+    errors = {name: errors_of(result.laws, name) for name in texts}
     means = [
-        f"{np.mean([one.unseen for one in errors[name]]):.1e} {text}" for name, text in told.items() if errors[name]
+        f"{np.mean([one.unseen for one in errors[name]]):.1e} {text}" for name, text in texts.items() if errors[name]
     ]
     return f"unseen motions of a jelly: error {', '.join(means)}"

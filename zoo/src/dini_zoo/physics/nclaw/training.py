@@ -1,6 +1,6 @@
 r"""Training of constitutive laws through the simulator, from one motion.
 
-The states of a motion are a teacher: a rollout starts anew from them every :math:`k` steps, so that a law that is still
+The states of a motion are a teacher: a rollout restarts from them every :math:`k` steps, so that a law that is still
 wrong has no time to blow up. Segments know nothing of each other and run side by side. The loss over :math:`n` steps is
 
 .. math:: 10^4\, \frac{\lceil n / k \rceil}{n} \sum_{t=1}^n

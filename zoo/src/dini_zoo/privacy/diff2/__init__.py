@@ -1,7 +1,7 @@
 """Private descent by differences of gradients: most rounds report how gradients changed, which needs far less noise.
 
 `diff2_estimator` is the estimator, for any optimizer; `diff2_gd` and `diff2_local` are complete descents, `dp_gd`,
-`dp_sgd` and `local_sgd` what they are compared with. `calibrate` and its kin say how much noise a budget asks for,
+`dp_sgd` and `local_sgd` what they are compared with. `calibrate` and similar ones say how much noise a budget asks for,
 `privacy_spent` of the field's ledger what was spent. Clipped means of any vectors of records, with the proof of their
 sensitivity, are in `clipping`. The experiment is in `study`, what it prints in `report`.
 """

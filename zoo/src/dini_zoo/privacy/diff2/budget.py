@@ -189,7 +189,7 @@ def local_spent(
     r"""The ledger of the routine with local steps, for the record whose client is visited most often.
 
     A round's first local step uses what the server released; each of the other :math:`K - 1` releases the mean of
-    clipped differences over a secret batch of :math:`b` of the client's records, drawn anew without replacement.
+    clipped differences over a secret batch of :math:`b` of the client's records, redrawn without replacement.
     Replacing one record changes that mean by at most :math:`2 C / b`, so the multiplier is :math:`z_3 = s_3 b / 2`.
 
     Parameters

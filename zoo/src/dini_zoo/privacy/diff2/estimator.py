@@ -190,7 +190,7 @@ def diff2_estimator(
         :math:`C_1`, in the units of :math:`g`. At the greatest norm of :math:`g` nothing is clipped.
     difference_clip
         :math:`C_2`, in the units of :math:`g` over those of :math:`x`. At the smoothness of :math:`g(\cdot, z)` nothing
-        is clipped; far below it, differences say too little, and the iteration runs away.
+        is clipped; far below it, differences say too little, and the iteration diverges.
     restart_every
         :math:`T`. With :math:`T = 1` the estimator is that of DP-GD.
     noise

@@ -1,6 +1,6 @@
 r"""Complete descents by the estimator: one step a round on the server.
 
-DIFF2-GD is :math:`x_r = x_{r-1} - \eta\,(v_r + \nabla h(x_{r-1}))`, or any transformation of optax in the place of that
+DIFF2-GD is :math:`x_r = x_{r-1} - \eta\,(v_r + \nabla h(x_{r-1}))`, or any transformation of optax in place of that
 step; :math:`h` is a term without data. With `restart_every=1` it is DP-GD. All iterates are released, so that what is
 computed of them costs nothing more.
 """

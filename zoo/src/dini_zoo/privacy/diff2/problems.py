@@ -3,7 +3,7 @@ r"""A smooth, nonconvex classification: squares of sigmoids, on data that were g
 .. math:: f(w) = \frac1n \sum_i \bigl(\sigma(a_i^\top w) - b_i\bigr)^2 + \frac{\lambda}{2} \|w\|^2, \qquad \|a_i\| = 1.
 
 A record's gradient is at most :math:`\max_s 2 s^2 (1 - s) = 8/27` long, and its smoothness at most .155. Without the
-last term, which has no data, descents can run away to where all gradients vanish.
+last term, which has no data, descents can diverge to where all gradients vanish.
 """
 
 from __future__ import annotations

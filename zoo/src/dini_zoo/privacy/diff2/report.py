@@ -44,16 +44,16 @@ def ratio(one: Outcome | None, other: Outcome | None, of: str = "gradient") -> f
 def _rows(outcomes: Sequence[Outcome], *, rounds: bool = False) -> list[list[str]]:
     rows = []
     for one in outcomes:
-        told = one.setting
-        tuned = [f"{told.rounds}", f"{told.learning_rate:g}"] if rounds else []
-        interval = "" if told.restart_every == 1 else f"{told.restart_every}"
+        chosen = one.setting
+        tuned = [f"{chosen.rounds}", f"{chosen.learning_rate:g}"] if rounds else []
+        interval = "" if chosen.restart_every == 1 else f"{chosen.restart_every}"
         rows.append(
             [
-                told.method,
-                f"{told.epsilon:g}",
+                chosen.method,
+                f"{chosen.epsilon:g}",
                 *tuned,
                 interval,
-                f"{told.gradient_clip:g}",
+                f"{chosen.gradient_clip:g}",
                 f"{Estimate.of(one.gradient):.1e}",
                 f"{Estimate.of(one.gap):.1e}",
                 f"{mean(one, 'clipped'):.0%}",
@@ -208,10 +208,10 @@ def headline(result: Result) -> str:
     """The one figure that matters, with what it is compared with."""
     epsilon = min(result.settings.epsilons)
     ours, theirs = (main_setting(result, epsilon, method) for method in (DIFF2, DP_GD))
-    told = f"ε = {epsilon:g}, {result.settings.rounds} rounds: {GRADIENT} {ratio(ours, theirs):.2f} of DP-GD's"
+    sentence = f"ε = {epsilon:g}, {result.settings.rounds} rounds: {GRADIENT} {ratio(ours, theirs):.2f} of DP-GD's"
     tuned = [next((one for one in result.tuned if _is(one, method, epsilon)), None) for method in (DIFF2, DP_GD)]
     found = ratio(*tuned)
-    return told if found is None else f"{told}; with rounds tuned for both {found:.2f}"
+    return sentence if found is None else f"{sentence}; with rounds tuned for both {found:.2f}"
 
 
 def draw(result: Result) -> Figure:

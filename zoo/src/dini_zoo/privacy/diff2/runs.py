@@ -66,8 +66,8 @@ class Outcome:
 
 
 @partial(jax.jit, static_argnames="rounds")
-def _descend(key: Array, told: Any, start: Any, clients: Clients, rounds: int) -> Any:
-    clip, restart_every, noise, learning_rate = told
+def _descend(key: Array, numbers: Any, start: Any, clients: Clients, rounds: int) -> Any:
+    clip, restart_every, noise, learning_rate = numbers
     estimator = diff2_estimator(
         record_gradient,
         gradient_clip=clip,
@@ -97,14 +97,14 @@ def descent(problem: Problem, setting: Setting, keys: Sequence[Array], *, delta:
         restart_every=setting.restart_every,
         sizes=clients.sizes,
     )
-    told = (setting.gradient_clip, setting.restart_every, Noise(*map(jnp.float32, noise)), setting.learning_rate)
-    run = lambda key: _descend(key, told, problem.start, clients, setting.rounds)
+    numbers = (setting.gradient_clip, setting.restart_every, Noise(*map(jnp.float32, noise)), setting.learning_rate)
+    run = lambda key: _descend(key, numbers, problem.start, clients, setting.rounds)
     return _judged(problem, setting, [run(key) for key in keys], points)
 
 
 @partial(jax.jit, static_argnames=("rounds", "rate"))
-def _sample(key: Array, told: Any, start: Any, records: Any, rounds: int, rate: float) -> Any:
-    clip, multiplier, learning_rate = told
+def _sample(key: Array, numbers: Any, start: Any, records: Any, rounds: int, rate: float) -> Any:
+    clip, multiplier, learning_rate = numbers
     options = {"rounds": rounds, "rate": rate, "clip": clip, "multiplier": multiplier}
     options |= {"public": penalty_gradient, "observe": lambda w: w}
     found = dp_sgd(record_gradient, optax.sgd(learning_rate), start, records, key, **options)
@@ -114,9 +114,9 @@ def _sample(key: Array, told: Any, start: Any, records: Any, rounds: int, rate: 
 def poisson(
     problem: Problem, setting: Setting, keys: Sequence[Array], *, rate: float, multiplier: float, points: int = 60
 ) -> Outcome:
-    """DP-SGD with Poisson's batches in the place of all records."""
-    told = (setting.gradient_clip, jnp.float32(multiplier), setting.learning_rate)
-    run = lambda key: _sample(key, told, problem.start, problem.records, setting.rounds, rate)
+    """DP-SGD with Poisson's batches in place of all records."""
+    numbers = (setting.gradient_clip, jnp.float32(multiplier), setting.learning_rate)
+    run = lambda key: _sample(key, numbers, problem.start, problem.records, setting.rounds, rate)
     return _judged(problem, setting, [run(key) for key in keys], points)
 
 
@@ -128,7 +128,7 @@ def _judged(problem: Problem, setting: Setting, runs: Sequence[tuple[Any, Any]],
     of_tail = [squared_norms(path[-tail:], a, b) for path, _ in runs]
     return Outcome(
         setting,
-        # what ran away is no small number that was not measured
+        # what diverged is no small number that was not measured
         gradient=[float(jnp.mean(one)) if ok else np.inf for one, ok in zip(of_tail, finite, strict=True)],
         gap=[_gap(problem, path[-1]) if ok else np.inf for (path, _), ok in zip(runs, finite, strict=True)],
         clipped=[float(share) for _, share in runs],

@@ -22,7 +22,7 @@ from .visits import Path, by_gradient, by_local_steps, divided, privately
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     epsilons: tuple[float, ...] = (1.0, 3.0, 10.0)
@@ -237,17 +237,17 @@ def _private(settings: Settings, problem: Problem, run: Run) -> tuple[list[Path]
         accounts.append(Account(f"{DIFF2}-GD, {method.replace('_', ' ')}", epsilon, found))
     if not settings.private_rounds:
         return [], accounts
-    told = {"rounds": settings.private_rounds, "restart_every": max(1, settings.private_rounds // 3)}
+    options = {"rounds": settings.private_rounds, "restart_every": max(1, settings.private_rounds // 3)}
     steps = settings.local_steps[len(settings.local_steps) // 2]
     cost = {"sizes": sizes, "batch": settings.batch, "steps": steps}
     cost["visits"] = -(-settings.private_rounds // settings.clients)
-    noise = calibrate_local(epsilon, delta, **told, **cost)
-    found = {"rdp": privacy_spent(local_spent(noise, **told, **cost), delta, "rdp")}
+    noise = calibrate_local(epsilon, delta, **options, **cost)
+    found = {"rdp": privacy_spent(local_spent(noise, **options, **cost), delta, "rdp")}
     accounts.append(Account(f"{DIFF2}, local steps", epsilon, found))
     clients = divided(problem, settings.clients, by_label=False)
     paths = [
         privately(
-            run.key("private", seed), problem.start, clients, 5.0, noise, **told, steps=steps, batch=settings.batch
+            run.key("private", seed), problem.start, clients, 5.0, noise, **options, steps=steps, batch=settings.batch
         )
         for seed in settings.seeds
     ]

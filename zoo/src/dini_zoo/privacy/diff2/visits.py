@@ -66,12 +66,12 @@ def _gd(key: Array, start: Any, clients: Clients, learning_rate: Any, rounds: in
 def _local(
     key: Array, start: Any, clients: Clients, learning_rate: Any, rounds: int, steps: int, batch: int, plain: bool
 ) -> Any:
-    told = {"order": round_robin(len(clients.sizes), rounds), "learning_rate": learning_rate}
-    told |= {"steps": steps, "batch": batch, **OPTIONS}
+    options = {"order": round_robin(len(clients.sizes), rounds), "learning_rate": learning_rate}
+    options |= {"steps": steps, "batch": batch, **OPTIONS}
     if plain:
-        found = local_sgd(record_gradient, start, clients, key, **told)
+        found = local_sgd(record_gradient, start, clients, key, **options)
     else:
-        found = diff2_local(_exact(10), start, clients, key, local_clip=np.inf, **told)
+        found = diff2_local(_exact(10), start, clients, key, local_clip=np.inf, **options)
     return squared_norms(found.observed, *clients.data)
 
 

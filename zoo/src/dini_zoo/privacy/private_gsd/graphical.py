@@ -56,11 +56,11 @@ def graphical_answers(measurements: Measurements, n: int, iterations: int = 1000
         cliques = [tuple(names[j] for j in one) for one in np.asarray(queries.columns)]
         counts = np.split(n * np.asarray(measurements.noisy, float), queries.offsets[1:])
         used = [name for name in names if any(name in one for one in cliques)]
-        told = [
+        noisy = [
             mbi.LinearMeasurement(one, clique, stddev=float(sigma * n))
             for one, clique, sigma in zip(counts, cliques, measurements.sigmas, strict=True)
         ]
         domain = mbi.Domain(used, [sizes[names.index(name)] for name in used])
-        model = MirrorDescent().estimate(domain, told, known_total=float(n), iters=iterations)
+        model = MirrorDescent().estimate(domain, noisy, known_total=float(n), iters=iterations)
         answers = np.concatenate([np.asarray(model.project(clique).datavector()) for clique in cliques]) / n
     return jnp.asarray(answers)

@@ -72,12 +72,12 @@ def marginals_table(result: Result) -> Table:
             ]
         )
     rows.append(None)
-    told = (
+    methods = (
         ("rows of the data", [one.sampled for one in result.references]),
         ("columns apart", [one.independent for one in result.references]),
         ("uniform rows", [one.uniform for one in result.references]),
     )
-    rows += [[name, *cells(errors), "", "", "", ""] for name, errors in told]
+    rows += [[name, *cells(errors), "", "", "", ""] for name, errors in methods]
     caption = (
         f"Means over seeds {result.settings.seeds}; average and largest over queries. On the simplex: the "
         "table fitted to answers that were projected. Below, not private: as many rows of the data as the table has, "
@@ -92,8 +92,8 @@ def conditions_table(result: Result) -> Table:
     rows = []
     for kind, epsilon in dict.fromkeys((one.kind, one.epsilon) for one in result.conditions):
         found = of_kind(result, kind, epsilon)
-        told = ([getattr(one, name) for one in found] for name in ("table", "relaxed", "projected", "noisy"))
-        flat = [mean(of(errors)) for errors in told for of in (averages, largest)]
+        errors_of = ([getattr(one, name) for one in found] for name in ("table", "relaxed", "projected", "noisy"))
+        flat = [mean(of(errors)) for errors in errors_of for of in (averages, largest)]
         rows.append([f"{kind}, {epsilon:g}", *flat])
     caption = (
         f"Class and ε. Means over seeds {result.settings.seeds}; average and largest over queries. RAP++ by Adam, "
@@ -146,8 +146,8 @@ def learning_table(result: Result) -> Table:
 
 def graphical_table(result: Result) -> Table:
     """Errors of three."""
-    told = (("table", "table"), ("graphical model", "model"), ("noisy answers", "noisy"))
-    rows = [[name, *cells([getattr(one, field) for one in result.graphical])] for name, field in told]
+    names = (("table", "table"), ("graphical model", "model"), ("noisy answers", "noisy"))
+    rows = [[name, *cells([getattr(one, field) for one in result.graphical])] for name, field in names]
     caption = f"The same noise for all, of {result.graphical[0].sigma:.7f}; means over seeds {result.settings.seeds}."
     return Table("Pairs of categorical columns, ε = 1: errors", ("", "average", "max"), rows, caption)
 

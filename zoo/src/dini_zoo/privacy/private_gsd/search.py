@@ -241,7 +241,7 @@ def _search(
         i, trace, state, _ = carry
         one = lambda t, state: step(jax.random.fold_in(key, t), queries, targets, weights, state, operators)
         state = jax.lax.fori_loop(i * n, jnp.minimum((i + 1) * n, generations), one, state)
-        # counted anew: a row on the very edge of a half-space may round to either side of it
+        # counted again: a row on the very edge of a half-space may round to either side of it
         state = start(queries, state.rows)._replace(accepted=state.accepted)
         now = fitness(queries, targets, weights, state)
         over = jnp.asarray(False) if stop is None else trace[i] - now <= stop * trace[i]

@@ -27,13 +27,13 @@ MARGINALS, CONDITIONS, ADAPTIVE, LEARNING, GRAPHICAL = PARTS = (
     "graphical",
 )
 PREFIX, HALF_SPACE = KINDS = ("prefix", "half-space")
-#: What regressions predict. `black` is left out: nobody is predicted to be, by the real table neither.
+#: What regressions predict. `black` is left out: no one is predicted to be, by the real table neither.
 TARGETS = ("marr", "nodegree")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of noise, starts and searches."""

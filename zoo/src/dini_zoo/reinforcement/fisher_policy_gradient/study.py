@@ -36,7 +36,7 @@ WINDOW = 50
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: int = 16
     """Of every method at every step."""

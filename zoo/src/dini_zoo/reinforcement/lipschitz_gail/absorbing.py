@@ -1,4 +1,4 @@
-r"""Episodes that end early, as ones that go on in a state that nobody leaves.
+r"""Episodes that end early, as ones that go on in a state that is never left.
 
 A reward of one sign pays for staying alive, or for ending soon, whatever the discriminator says. With an absorbing
 state behind each end, the discriminator judges it as it judges any other: policy and expert both are there for the

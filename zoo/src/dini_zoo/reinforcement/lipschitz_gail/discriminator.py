@@ -6,7 +6,7 @@ the expert's :math:`e`,
 .. math:: L = \mathbb{E}_p \log(1 + e^{D}) + \mathbb{E}_e \bigl[\log(1 + e^{D}) - y D\bigr]
               - \eta\, \mathbb{E}\, H(D) + \lambda\, \mathrm{GP},
 
-with labels :math:`y \sim U(0.7, 1.2)` of the expert alone, each drawn anew, and :math:`H` the entropy of the
+with labels :math:`y \sim U(0.7, 1.2)` of the expert alone, each redrawn, and :math:`H` the entropy of the
 probability.
 """
 
@@ -136,11 +136,11 @@ def discriminator_loss(
     if label_smoothing is not None:
         labels = jax.random.uniform(for_labels, theirs.shape, theirs.dtype, *label_smoothing)
     # of logits, so that labels above one need no logarithm of anything
-    told = jnp.mean(jax.nn.softplus(ours)) + jnp.mean(jax.nn.softplus(theirs) - labels * theirs)
-    told = told - entropy * jnp.mean(bernoulli_entropy(jnp.concatenate([ours, theirs])))
+    total = jnp.mean(jax.nn.softplus(ours)) + jnp.mean(jax.nn.softplus(theirs) - labels * theirs)
+    total = total - entropy * jnp.mean(bernoulli_entropy(jnp.concatenate([ours, theirs])))
     if penalty is None:
-        return told
-    return told + penalty(score_fn, params, for_points, policy_batch, expert_batch)
+        return total
+    return total + penalty(score_fn, params, for_points, policy_batch, expert_batch)
 
 
 def imitation_reward(score: Float[Array, " *shape"], form: Form = "minimax") -> Float[Array, " *shape"]:

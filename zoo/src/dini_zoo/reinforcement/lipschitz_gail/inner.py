@@ -85,8 +85,8 @@ def best_discriminator(
     points = jnp.concatenate([policy_batch, expert_batch]) if points is None else points
 
     def loss(w: Array, p: Array, e: Array, z: Array, lam: Array, k: Array) -> Array:
-        told = discriminator_loss(score, w, jax.random.key(0), p, e, entropy=0.0, label_smoothing=None, penalty=None)
-        return told + lam * gradient_penalty(score, w, z, target=k)
+        plain = discriminator_loss(score, w, jax.random.key(0), p, e, entropy=0.0, label_smoothing=None, penalty=None)
+        return plain + lam * gradient_penalty(score, w, z, target=k)
 
     like = jax.eval_shape(phi, jax.ShapeDtypeStruct(shapes[0][1:], jnp.result_type(policy_batch, expert_batch)))
     start = jnp.zeros(like.shape, like.dtype)

@@ -208,8 +208,8 @@ class Learner:
         rewards = jax.vmap(lambda points: self.reward(state.discriminator, points))(self.points(runs))
         rewards = precondition_reward(rewards, kappa)
         several = jax.vmap(n_step, in_axes=(0, 0, 0, 0, None))
-        told = several(rewards, runs.next_observation, runs.terminal, runs.truncated, self.discount)
-        agent, shown = self.agent.update(state.agent, for_agent, Batch(states, actions, *told))
+        targets = several(rewards, runs.next_observation, runs.terminal, runs.truncated, self.discount)
+        agent, shown = self.agent.update(state.agent, for_agent, Batch(states, actions, *targets))
 
         expert = demonstrations.sample(for_expert, self.batch, state_only=self.state_only)
         loss, slope = eqx.filter_value_and_grad(self._loss)(state.discriminator, for_loss, self.points(first), expert)

@@ -103,15 +103,15 @@ def bound_table(result: Result) -> Table:
         if name not in result.outcomes:
             continue
         one = result.outcomes[name]
-        told = one.final("reward_slope"), result.dynamics_slope, one.final("policy_slope"), DISCOUNT
-        ratio = DISCOUNT * result.dynamics_slope * np.sqrt(1 + told[2] ** 2)
+        bounds = one.final("reward_slope"), result.dynamics_slope, one.final("policy_slope"), DISCOUNT
+        ratio = DISCOUNT * result.dynamics_slope * np.sqrt(1 + bounds[2] ** 2)
         rows.append(
             [
                 name,
-                spread(told[2], ".1f"),
+                spread(bounds[2], ".1f"),
                 spread(ratio, ".1f"),
-                spread(np.asarray(lipschitz_bound(*told, 3)), ".0f"),
-                "none" if np.all(ratio >= 1) else spread(np.asarray(lipschitz_bound(*told)), ".0f"),
+                spread(np.asarray(lipschitz_bound(*bounds, 3)), ".0f"),
+                "none" if np.all(ratio >= 1) else spread(np.asarray(lipschitz_bound(*bounds)), ".0f"),
                 spread(one.final("value_slope"), ".1f"),
             ]
         )

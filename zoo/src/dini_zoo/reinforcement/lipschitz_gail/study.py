@@ -33,7 +33,7 @@ EDGE = 0.99
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     steps: int = 10_000
@@ -226,7 +226,7 @@ def clones(settings: Settings, task: Task) -> Callable[..., Array]:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    # inside of compiled programs nobody looks at numbers
+    # inside of compiled programs numbers are not checked
     Penalty("wgan", settings.weight, settings.target)
     Constant(settings.kappa)
     if not all(1 <= shown <= SHOWN for shown in settings.shown):

@@ -2,7 +2,7 @@ r"""The fenced grid: exact frequencies of recorded moves, and what becomes of a 
 
 A room of 9 × 9 cells with a wall across, from (8, 4) to (0, 4), 16 steps to the left or to the right of the wall. The
 log of an episode stops where it enters the columns from 6 on: that move is recorded, and *not* terminal, and the cells
-that it enters are never left in the data; they *dangle*. In truth these columns are mud, from which nobody gets away.
+that it enters are never left in the data; they *dangle*. In truth these columns are mud, which cannot be left.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Fenced:
         return float(np.sqrt(np.mean(off**2)))
 
     def compact(self, scale: float = 1.0, *, endless: bool = False) -> Compact:
-        """The recorded cells alone as a decision problem; `endless`: from the goal on to the start, and so for ever.
+        """The recorded cells alone as a decision problem; `endless`: from the goal on to the start, and so forever.
 
         A move that was not recorded stays, and has no frequency. Raises `ValueError` where cells dangle.
         """

@@ -87,10 +87,10 @@ def whole(mode: Mode, scale: float, keys: Array, steps: int) -> Trained:
     network = OnCells(grid, 1)
     batch = single(grid.records(scale))
     numbers = {"learning_rate": 1e-3, "target_rate": TARGET_RATE, "lam": LAM, "gamma": GAMMA}
-    told = {name: np.float32(number) for name, number in numbers.items()}
+    options = {name: np.float32(number) for name, number in numbers.items()}
 
     def one(params: Any) -> tuple[Array, Array]:
-        end = descend(network.values, params, batch, mode=mode, steps=steps, decay=False, **told)
+        end = descend(network.values, params, batch, mode=mode, steps=steps, decay=False, **options)
         return end.aux.residual, network(end.params)[:, 0]
 
     residuals, values = jax.jit(jax.vmap(one))(jax.vmap(network.init)(keys))
@@ -106,9 +106,9 @@ def batches(
     values, policies = OnCells(grid, 1), OnCells(grid, 4)
     all_records = single(grid.records(scale))
     numbers = {"lam": LAM, "gamma": GAMMA, "target_rate": 0.005}
-    told = {name: np.float32(number) for name, number in numbers.items()}
+    options = {name: np.float32(number) for name, number in numbers.items()}
     adam = optax.adam(1e-3)
-    learner = Learner(values.values, policies.log_prob, adam, adam, mode=mode, weight=weight, **told)
+    learner = Learner(values.values, policies.log_prob, adam, adam, mode=mode, weight=weight, **options)
 
     def one(key: Array) -> tuple[Array, Array]:
         for_records, for_values, for_policy, for_steps = jax.random.split(key, 4)

@@ -68,10 +68,10 @@ def lane_of(
 ) -> Lane | None:
     """One descent, at the first scale if none is given; nothing where it was not run."""
     scale = result.settings.scales[0] if scale is None else scale
-    told = (mode, scale, start, fence, lam)
+    wanted = (mode, scale, start, fence, lam)
     for lane in result.lanes:
         setup = lane.setup
-        if told == (setup.mode, setup.scale, setup.start, setup.fence, setup.lam):
+        if wanted == (setup.mode, setup.scale, setup.start, setup.fence, setup.lam):
             return lane
     return None
 
@@ -244,5 +244,5 @@ def headline(result: Result) -> str:
     figures = [f"{lane.paper.success:.3f}" for lane in (*lanes, fair) if lane is not None]
     if len(figures) < 3:
         return "the fenced grid was not run"
-    told = "behind the fence: success {} orthogonal, {} semi-gradient, {} true gradient with its own λ"
-    return told.format(*figures)
+    sentence = "behind the fence: success {} orthogonal, {} semi-gradient, {} true gradient with its own λ"
+    return sentence.format(*figures)

@@ -19,7 +19,7 @@ from .tabular_runs import RESCALED, Duals, Imitation, Lane, Setup, descents, dua
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seed: int = 0
     """Of networks, records and batches: tables need none."""

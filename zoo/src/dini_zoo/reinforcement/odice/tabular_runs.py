@@ -81,8 +81,8 @@ def descents(setups: Sequence[Setup], steps: int) -> list[Lane]:
         count = fenced[mine[0].fence].open.count
 
         def one(start: Array, batch: Transitions, lam: Array, rate: Array, mode: Mode = mode) -> Descended:
-            told = {"mode": mode, "steps": steps, "target_rate": TARGET_RATE, "gamma": GAMMA}
-            return descend(lookup, start, batch, learning_rate=rate, lam=lam, **told)
+            options = {"mode": mode, "steps": steps, "target_rate": TARGET_RATE, "gamma": GAMMA}
+            return descend(lookup, start, batch, learning_rate=rate, lam=lam, **options)
 
         starts = jnp.stack([jnp.full(count, setup.start) for setup in mine])
         rates = jnp.array([RATE * max(setup.scale, 1.0) for setup in mine])

@@ -112,8 +112,8 @@ def control(
             batch = buffer.sample(for_batch, budget.batch)
             batch = batch._replace(reward=budget.reward_scale * batch.reward)
             state, info = core.step(state, batch, for_update)
-            told = (step.reward, step.terminal | step.truncated), (info.figures.wins, info.figures.weights)
-            return (state, running, buffer), told
+            outcome = (step.reward, step.terminal | step.truncated), (info.figures.wins, info.figures.weights)
+            return (state, running, buffer), outcome
 
         carried, first = scanned(at_random, (running, buffer), jax.random.split(for_random, budget.random))
         keys = jax.random.split(for_steps, budget.steps - budget.random)

@@ -32,7 +32,7 @@ def win_shares(q_values: Float[Array, "*axes K"]) -> Float[Array, "*axes K"]:
     """
     q_values = jax.lax.stop_gradient(jnp.asarray(q_values))
     best = jnp.max(q_values, axis=-1, keepdims=True)
-    # a compiler may compute the values anew beside their maximum, rounded otherwise, and equal to it nowhere
+    # a compiler may recompute the values beside their maximum, rounded otherwise, and equal to it nowhere
     first = jax.nn.one_hot(jnp.argmax(q_values, axis=-1), q_values.shape[-1], dtype=q_values.dtype)
     wins = jnp.maximum(first, (q_values == best).astype(q_values.dtype))
     return jnp.where(jnp.isnan(best), jnp.nan, wins / jnp.sum(wins, axis=-1, keepdims=True))

@@ -179,7 +179,7 @@ def score_ratio_policy_loss(
 
     since :math:`\partial \pi / \partial w_i = p_i`; a constant may be taken from Q, for all ratios have mean one. The
     component that was drawn learns as in SAC. This is a reading of the paper's name for an estimator that it compares
-    with, whose definition was not at hand.
+    with, whose definition was not available.
     """
     for_noise, for_gate = jax.random.split(key)
     mixture, draws = _drawn(policy, for_noise, states)

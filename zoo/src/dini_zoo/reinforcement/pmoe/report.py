@@ -29,10 +29,10 @@ def tables(result: Result) -> list[Table]:
     """Scores of all rows, every seed, who wins, the control task."""
     settings = result.settings
     found = []
-    told = f"{settings.updates} updates with {settings.batch} contexts each, {settings.components} components."
+    sizes = f"{settings.updates} updates with {settings.batch} contexts each, {settings.components} components."
     if result.exact:
         caption = (
-            f"{told} Greedy: on 256 contexts, whose optimum is {result.optimum:.3f}. Stochastic: over the training. "
+            f"{sizes} Greedy: on 256 contexts, whose optimum is {result.optimum:.3f}. Stochastic: over the training. "
             f"Mean ± standard deviation of {len(settings.seeds)} seeds. Trap: seeds below {TRAPPED:g}."
         )
         found.append(score_table("The bandit with exact rewards", result.exact, caption))
@@ -174,6 +174,6 @@ def headline(result: Result) -> str:
     scores = {row.name: row.score for row in result.exact}
     if not scores:
         return "the bandit was not trained on with exact rewards"
-    told = {MAX: "with a mixture of experts", ONE: "with one Gaussian", ALL: "where all experts learn"}
-    means = ", ".join(f"{scores[name].mean():.3f} {text}" for name, text in told.items() if name in scores)
+    phrases = {MAX: "with a mixture of experts", ONE: "with one Gaussian", ALL: "where all experts learn"}
+    means = ", ".join(f"{scores[name].mean():.3f} {text}" for name, text in phrases.items() if name in scores)
     return f"a bandit with a trap, optimum {result.optimum:.3f}: {means}"

@@ -71,7 +71,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = tuple(range(8))
     """Of trainings with exact rewards."""
@@ -124,9 +124,11 @@ class Outcome:
         """As arrays of NumPy."""
         shown = trained.shown
         parts = (trained.score, trained.stochastic, trained.weights, trained.wins)
-        told = (np.asarray(one, float) for one in (*parts, np.broadcast_to(trained.critic_error, trained.score.shape)))
+        figures = (
+            np.asarray(one, float) for one in (*parts, np.broadcast_to(trained.critic_error, trained.score.shape))
+        )
         drawn = (np.asarray(one, float) for one in (shown.logits, shown.mean, shown.log_std))
-        return cls(name, *told, *drawn, shown.scale is not None)
+        return cls(name, *figures, *drawn, shown.scale is not None)
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,9 @@ def run(settings: Settings, run: Run) -> Result:
     def on_bandit(name: str, rows: tuple[Row, ...], spread: float) -> list[Outcome]:
         def one(row: Row, _: Phase) -> Outcome:
             components = settings.components if row.several else 1
-            told = {"budget": budget, "loss": row.loss, "components": components, "blended": row.blended}
+            figures = {"budget": budget, "loss": row.loss, "components": components, "blended": row.blended}
             # the same keys for each row: it begins where the others of its size do, and sees the same contexts
-            found = with_exact_rewards(keys("exact", settings.seeds), jnp.asarray(spread), **told)
+            found = with_exact_rewards(keys("exact", settings.seeds), jnp.asarray(spread), **figures)
             return Outcome.of(row.name, judged(*found, blended=row.blended))
 
         chosen = [row for row in rows if row.name in settings.rows and done(name)]
@@ -194,14 +196,14 @@ def run(settings: Settings, run: Run) -> Result:
         start, name = which
         critics = CriticBudget(start=settings.start if start == WITH else 0, alone=settings.alone)
         components = settings.components if name == MAX else 1
-        told = {"budget": budget, "critics": critics, "loss": mixture_policy_loss, "components": components}
-        *found, error = with_learned_critics(keys("critics", few), **told)
+        figures = {"budget": budget, "critics": critics, "loss": mixture_policy_loss, "components": components}
+        *found, error = with_learned_critics(keys("critics", few), **figures)
         return Outcome.of(name, judged(*found, critic_error=error))
 
     def ppo(name: str, _: Phase) -> Outcome:
         components = settings.components if name == MAX else 1
-        told = {"budget": PPOBudget(rounds=settings.rounds), "components": components}
-        return Outcome.of(name, judged(*by_ppo(keys("PPO", few), **told)))
+        figures = {"budget": PPOBudget(rounds=settings.rounds), "components": components}
+        return Outcome.of(name, judged(*by_ppo(keys("PPO", few), **figures)))
 
     fixed = run.part("fixed point", _fixed_point)
     exact, spread = on_bandit("exact", ROWS, 0.0), on_bandit("spread", ROWS[:5], settings.spread)
@@ -234,11 +236,11 @@ def _control(settings: Settings, run: Run, keys: Any) -> list[Task]:
     def one(name: str, _: Phase) -> Task:
         components = 1 if name == ONE else settings.components
         backprop = "all" if name == ALL else "max"
-        told = {"environment": environment, "budget": budget, "components": components, "backprop": backprop}
-        found = control(keys("control", seeds), **told)
+        figures = {"environment": environment, "budget": budget, "components": components, "backprop": backprop}
+        found = control(keys("control", seeds), **figures)
         returns = [_returns(reward, ended) for reward, ended in zip(found.reward, found.ended, strict=True)]
-        told = (found.greedy.mean(axis=1), found.alpha, found.wins, found.weights)
-        return Task(name, returns, *(np.asarray(part, float) for part in told))
+        figures = (found.greedy.mean(axis=1), found.alpha, found.wins, found.weights)
+        return Task(name, returns, *(np.asarray(part, float) for part in figures))
 
     return run.each("control", (MAX, ALL, ONE), one, pairs=True)
 

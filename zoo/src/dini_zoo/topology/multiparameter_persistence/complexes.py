@@ -30,7 +30,7 @@ ABSENT = np.int32(2**30)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Filtration:
-    """A filtered complex of arrays, which may be traced. `rips_lower_star` and its kin make it.
+    """A filtered complex of arrays, which may be traced. `rips_lower_star` and similar ones make it.
 
     A simplex never enters if one of its owners is infinite; nor does one with a vertex of -1, which is padding.
     """

@@ -1,4 +1,4 @@
-r"""Graphs told apart by learned functions of their nodes, by way of the homology of the lower star.
+r"""Graphs distinguished by learned functions of their nodes, by way of the homology of the lower star.
 
 Nodes are of three kinds, known by two noisy features. Each graph has a cycle of six nodes: of the kind A or the kind B
 alone (class 1), or of three nodes of each (class 0); and a cycle of four nodes of the kind C. A cycle enters with its
@@ -168,9 +168,9 @@ class Learner:
         def judge(model: Classifier, train: Graphs, test: Graphs) -> Any:
             """The training loss, the accuracy on test graphs, and where their planted cycles enter."""
             logits = model(jnp.concatenate([train.features, test.features]), direct=self.direct)
-            fitted, told = logits[: len(train.labels)], logits[len(train.labels) :]
+            fitted, unseen = logits[: len(train.labels)], logits[len(train.labels) :]
             entered = births(model.functions(test.features))[:, 0]
-            return entropy(fitted, train.labels), jnp.mean((told > 0) == (test.labels > 0.5)), entered
+            return entropy(fitted, train.labels), jnp.mean((unseen > 0) == (test.labels > 0.5)), entered
 
         self._make = eqx.filter_jit(eqx.filter_vmap(make))
         self._judge = eqx.filter_jit(eqx.filter_vmap(judge, in_axes=(eqx.if_array(0), None, None)))

@@ -58,7 +58,7 @@ def graph_table(result: Result) -> Table:
         "Of the start with the smallest training loss; accuracy on test graphs. "
         f"Learned: starts with a training loss below {LEARNED}."
     )
-    return Table("Graphs told apart by learned functions", columns, rows, caption)
+    return Table("Graphs distinguished by learned functions", columns, rows, caption)
 
 
 def growth(result: Result, kind: str) -> float | None:
@@ -118,13 +118,13 @@ def _graph_checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters, with what it is compared with."""
-    told = []
+    texts = []
     ends = [[float(cloud.sides[-1]) for cloud in result.clouds[kind]] for kind in (TWO, ONE)]
     if ends[0]:
         written = [f"{min(one):.2f}" + (f" to {max(one):.2f}" if len(one) > 1 else "") for one in ends]
-        told.append(f"side of a cloud at the end {written[0]}, by one parameter {written[1]}")
+        texts.append(f"side of a cloud at the end {written[0]}, by one parameter {written[1]}")
     runs = [by_parameters(result, p) for p in (2, 1)]
     if all(runs):
         accuracy = [float(np.mean(list(map(kept_accuracy, one)))) for one in runs]
-        told.append(f"accuracy on graphs {accuracy[0]:.2f}, by one {accuracy[1]:.2f}")
-    return "; ".join(told) or "neither clouds nor graphs were asked for"
+        texts.append(f"accuracy on graphs {accuracy[0]:.2f}, by one {accuracy[1]:.2f}")
+    return "; ".join(texts) or "neither clouds nor graphs were asked for"

@@ -1,4 +1,4 @@
-"""Clouds of points moved by a topological loss of one parameter or two, and graphs told apart by learned functions.
+"""Clouds of points moved by a topological loss of one parameter or two, and graphs distinguished by learned functions.
 
 The bars are those of the specification that this experiment reproduces.
 """
@@ -28,7 +28,7 @@ PARTS = ("exact", "clouds", "graphs")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the experiment can be told."""
+    """The settings of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the clouds."""

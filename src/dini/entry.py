@@ -1,4 +1,4 @@
-"""The door of the road: what a solve takes, and what is said of what it does not take."""
+"""Checks of the arguments of a solve, and the errors that explain what it does not take."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def check_settings(differentiation: Any, on_failure: Any, monitor: Any) -> None:
 def check_continuation(
     solver: Solver, given: Any, monitor: Any, differentiation: Any, time_limit: float | None
 ) -> None:
-    """Raise unless a solve can go on from a state, or stop after a time."""
+    """Raise unless a solve can continue from a state, or stop after a time."""
     if not solver.takes_steps:
         raise TypeError(f"state and time_limit need a solver that takes steps; {solver.name} is a function.")
     if time_limit is None:
@@ -90,14 +90,14 @@ def check_continuation(
         raise ValueError(f"time_limit must be a positive number of seconds: given {time_limit}.")
     if isinstance(differentiation, Unrolled | OneStep):
         raise ValueError(
-            "A solve with time_limit is run in groups of steps and has no derivative of its steps: use Implicit(), or "
+            "A solve with time_limit runs in groups of steps, which cannot be differentiated: use Implicit(), or "
             f"limit max_steps. Given differentiation={differentiation!r}."
         )
     if monitor is not None:
         raise ValueError("A solve with time_limit takes no monitor: it restarts its loop between groups of steps.")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((given, solver))):
         raise TypeError(
-            "time_limit needs concrete values, since the clock is read on the host: solve outside of jit, vmap and "
+            "time_limit needs concrete values, because the host reads the clock: solve outside of jit, vmap and "
             "grad, or limit max_steps."
         )
 
@@ -108,18 +108,18 @@ def check_steps(solver: Solver, steps: Any, differentiation: Any, time_limit: fl
     if not solver.takes_steps:
         raise TypeError(f"steps needs a solver that takes steps; {solver.name} is a function.")
     if time_limit is not None:
-        raise ValueError("A solve takes steps (so many) or time_limit (as many as there is time for), not both.")
+        raise ValueError(f"steps and time_limit exclude each other: given steps={steps} and time_limit={time_limit}.")
     if not isinstance(differentiation, Unrolled):
         return
     if differentiation.steps is not None and differentiation.steps != steps:
         raise ValueError(
-            f"steps says {steps}, and differentiation=Unrolled(steps={differentiation.steps}) says otherwise: leave "
-            "one of them out."
+            f"steps={steps} and differentiation=Unrolled(steps={differentiation.steps}) disagree: leave one of them "
+            "out."
         )
     if differentiation.last is not None and differentiation.last > steps:
         raise ValueError(
-            f"differentiation=Unrolled(last={differentiation.last}) differentiates the last of steps={steps} steps, "
-            "which are fewer."
+            f"differentiation=Unrolled(last={differentiation.last}) needs at least {differentiation.last} steps: "
+            f"given steps={steps}."
         )
 
 
@@ -131,21 +131,21 @@ def explain(error: TypeError, problem: AnyProblem, args: Any, *, init: Tree = No
         raise calls.no_problem(problem) from error
     given = (init, *args) if isinstance(args, tuple) else (init,)
     solvers = [one for one in given if isinstance(one, Solver)]
-    told = calls.misplaced(error, init, solvers) or calls.untraceable(init, args, name)
-    if told is not None:
-        raise told from error
+    better = calls.misplaced(error, init, solvers) or calls.untraceable(init, args, name)
+    if better is not None:
+        raise better from error
 
 
 def explain_call(error: Exception, problem: AnyProblem, init: Tree, args: Any) -> None:
     """Raise the cause and the remedy in place of an error that what was given has caused, where they are known."""
     from .explanations import calls
 
-    told = calls.mesh(error)
-    if told is not None:
-        raise told from error
+    better = calls.mesh(error)
+    if better is not None:
+        raise better from error
     if isinstance(error, TypeError):
         explain(error, problem, args, init=init)
     if isinstance(error, TypeError | ValueError | AttributeError):
-        told = calls.numbers_in_a_list(error, init)
-    if told is not None:
-        raise told from error
+        better = calls.numbers_in_a_list(error, init)
+    if better is not None:
+        raise better from error
