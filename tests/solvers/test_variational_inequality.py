@@ -212,6 +212,24 @@ def test_each_unknown_has_a_unit_of_its_own(solver, dtype):
 
 
 @pytest.mark.thorough
+def test_derivatives_in_units_of_each_unknown():
+    """Equations in units of their own: the derivative was refused, for rounding errors of one beside another."""
+    costs = jnp.asarray(equilibria.COSTS)
+
+    @jax.jit
+    @jax.vmap
+    def slopes(units):
+        fun = lambda x, cost: equilibria.cournot(x / units, cost) / units
+        solve = lambda cost: dini.variational_inequality(fun, units, cost, constraint=POSITIVE).x / units
+        return jax.jacrev(solve)(costs)
+
+    units = jnp.array([(1, 1, 1, 1, 1), (1e6, 1, 1e-6, 1, 1), (1e-8, 1, 1e8, 1, 1e3)])
+    want = np.zeros((5, 5))
+    want[:3, :3] = 1 / 4 - np.eye(3)
+    np.testing.assert_allclose(slopes(units), np.broadcast_to(want, (3, 5, 5)), atol=1e-8)
+
+
+@pytest.mark.thorough
 def test_players_in_units_of_their_own():
     """What a matrix game shows is the product of the players' units: where they are apart, the end is visible."""
     A = jnp.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0], [-1.0, 0.0, 2.0]])
