@@ -32,6 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import AbstractArray
 
+from .checking import floating, gather, gathered, marked
+
 type Shape = tuple[int, ...]
 
 
@@ -361,8 +363,31 @@ class _Arguments:
             raise wrong from None
         return tuple(new), given
 
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the function returns, or makes, marked where a check of traced values within it fails."""
+        args, kwargs = self(args, kwargs)
+        with gathered() as right:
+            found = function(*args, **kwargs)
+        if not right:
+            return found
+        if function.__name__ == "__init__":
+            return _mark_object(args[0], right)
+        if any(map(floating, jax.tree.leaves(found))):
+            return marked(found, *right)
+        # a check by itself, or what is made is no number: the call around this one is marked
+        gather(*right)
+        return found
+
 
 _JITTED = type(jax.jit(lambda: None))
+
+
+def _mark_object(made: Any, right: list[jax.Array]) -> None:
+    """Mark the arrays of an object whose constructor was given traced values that may be wrong."""
+    static = {one.name for one in getattr(made, "__dataclass_fields__", {}).values() if one.metadata.get("static")}
+    for name, value in vars(made).items():
+        if name not in static and any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)):
+            object.__setattr__(made, name, marked(value, *right))
 
 
 def enforced(function: Callable[..., Any], spaces: Sequence[str] = ()) -> Callable[..., Any]:
@@ -374,8 +399,7 @@ def enforced(function: Callable[..., Any], spaces: Sequence[str] = ()) -> Callab
     ready = _Arguments(function, spaces)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = ready(args, kwargs)
-        return function(*args, **kwargs)
+        return ready.call(function, args, kwargs)
 
     # its globals are those of the module, by which doctest knows whose it is
     whole = types.FunctionType(call.__code__, inner.__globals__, inner.__name__, None, call.__closure__)

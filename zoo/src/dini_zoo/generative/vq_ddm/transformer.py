@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dini_zoo.diffusion.networks import layer_norm, normal_init, step_features
-from dini_zoo.kit.checking import at_least, within
+from dini_zoo.kit.checking import at_least, inside
 
 from .multinomial import Logits
 
@@ -118,8 +118,7 @@ class Transformer(eqx.Module):
         """
         if z.shape[-1] != len(self.places):
             raise ValueError(f"z must be sequences of {len(self.places)} codes: given shape {z.shape}.")
-        inside = within("z", z, len(self.codes) - 1)
-        lost = jnp.zeros(z.shape, bool) if inside is True else (z < 0) | (z >= len(self.codes) - 1)
+        lost = ~jnp.broadcast_to(inside("z", z, len(self.codes) - 1), z.shape)
         if self.causal:
             start = jnp.full_like(z[:, :1], len(self.codes) - 1)
             z = jnp.concatenate([start, z[:, :-1]], axis=1)
@@ -137,11 +136,9 @@ class Transformer(eqx.Module):
 
 def sequence_nats(logits: Float[Array, "n N K"], z: Int[Array, "n N"]) -> Float[Array, " n"]:
     """The negative logarithm of each sequence's probability, where logits are of each code given those before."""
-    inside = within("z", z, logits.shape[-1])
+    right = inside("z", z, logits.shape[-1])
     of_codes = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), z[..., None], axis=-1)[..., 0]
-    if inside is not True:
-        of_codes = jnp.where((z >= 0) & (z < logits.shape[-1]), of_codes, jnp.nan)
-    return -jnp.sum(of_codes, axis=-1)
+    return -jnp.sum(of_codes if right is True else jnp.where(right, of_codes, jnp.nan), axis=-1)
 
 
 def autoregressive_sample(
