@@ -128,6 +128,11 @@ def not_negative(name: str, value: Any) -> Right:
     return holds(value, test, lambda: f"{name} must be zero or more, and finite: given {value}.")
 
 
+def real(name: str, value: Any) -> Right:
+    """Raise `ValueError` unless a value that is known is finite, every entry of it."""
+    return holds(value, lambda given: abs(given) < np.inf, lambda: f"{name} must be finite: given {value}.")
+
+
 def between(name: str, value: Any, low: float, high: float) -> Right:
     """Raise `ValueError` unless a value that is known is from `low` to `high`, both included, every entry of it."""
     test = lambda given: (given >= low) & (given <= high)

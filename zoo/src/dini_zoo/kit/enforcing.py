@@ -370,7 +370,7 @@ class _Arguments:
             found = function(*args, **kwargs)
         if not right:
             return found
-        if function.__name__ == "__init__":
+        if function.__name__ in MAKES:
             return _mark_object(args[0], right)
         if any(map(floating, jax.tree.leaves(found))):
             return marked(found, *right)
@@ -379,6 +379,8 @@ class _Arguments:
         return found
 
 
+#: What makes an object, and returns none.
+MAKES = ("__init__", "__check_init__")
 _JITTED = type(jax.jit(lambda: None))
 
 
@@ -422,12 +424,12 @@ def _made_by_jax(kind: type) -> bool:
 
 
 def _in_class(kind: type, module: str) -> None:
-    """Enforce the annotations of a class's constructor and public methods."""
+    """Enforce the annotations of a class's constructor and public methods; of a private one the constructor's alone."""
     if getattr(kind, "_is_protocol", False):
         return
     spaces = [one.__module__ for one in kind.__mro__]
     for name, value in list(vars(kind).items()):
-        if name.startswith("_") and name not in ("__init__", "__call__"):
+        if (name.startswith("_") or kind.__name__.startswith("_")) and name not in (*MAKES, "__call__"):
             continue
         if name == "__init__" and _made_by_jax(kind):
             continue
@@ -444,9 +446,13 @@ def _in_class(kind: type, module: str) -> None:
 def enforce(module: types.ModuleType) -> None:
     """Enforce the annotations of all public functions and classes that a module defines."""
     for name, value in list(vars(module).items()):
-        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+        if getattr(value, "__module__", None) != module.__name__:
             continue
-        if isinstance(value, types.FunctionType | _JITTED) and hasattr(inspect.unwrap(value), "__globals__"):
+        if (
+            isinstance(value, types.FunctionType | _JITTED)
+            and not name.startswith("_")
+            and hasattr(inspect.unwrap(value), "__globals__")
+        ):
             setattr(module, name, enforced(value))
         elif inspect.isclass(value) and not issubclass(value, tuple | enum.Enum | BaseException):
             _in_class(value, module.__name__)

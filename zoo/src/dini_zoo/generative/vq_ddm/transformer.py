@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dini_zoo.diffusion.networks import layer_norm, normal_init, step_features
 from dini_zoo.kit.checking import at_least, inside
 
-from .multinomial import Logits
+from .multinomial import Logits, known_codes
 
 
 class Layer(eqx.Module):
@@ -146,8 +146,8 @@ def autoregressive_sample(
     key: Array,
     shape: tuple[int, int],
     *,
-    known: Int[Array, "n N"] | None = None,
-    mask: Bool[Array, "... N"] | None = None,
+    known: Int[Array, ...] | None = None,
+    mask: Bool[Array, ...] | None = None,
 ) -> Int[Array, "n N"]:
     """Draw codes one after the other, from the first; those in the mask are kept as they are known.
 
@@ -160,11 +160,20 @@ def autoregressive_sample(
         A function of codes and a step, here `None`, whose logits at a position depend on the codes before it.
     key, shape, known, mask
         As of :meth:`MultinomialDiffusion.sample`.
+
+    Examples
+    --------
+    >>> network = Transformer(3, 4, causal=True, width=4, heads=1, layers=1, key=jax.random.key(0))
+    >>> known, mask = jnp.full((1, 4), 2), jnp.array([True, False, False, False])
+    >>> autoregressive_sample(network, jax.random.key(1), (2, 4), known=known[0], mask=mask)[:, 0]
+    Array([2, 2], dtype=int32)
     """
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together: give both or neither.")
-    held = jnp.zeros(shape, bool) if mask is None else jnp.broadcast_to(jnp.asarray(mask), shape)
-    codes = jnp.zeros(shape, int) if known is None else jnp.broadcast_to(jnp.asarray(known), shape)
+    held, codes = jnp.zeros(shape, bool), jnp.zeros(shape, int)
+    if mask is not None:
+        categories = jax.eval_shape(lambda z: logits_fn(z, None), codes).shape[-1]
+        held, codes = known_codes(shape, known, mask, categories)
 
     def extend(z: Array, i: Array) -> tuple[Array, None]:
         logits = logits_fn(z, None)[:, i]
