@@ -84,6 +84,24 @@ def test_private_attributes_are_our_own(path):
             assert node.attr in defined | TUPLES, f"{path.name}, line {node.lineno}: {ast.unparse(node)}"
 
 
+def test_imports_have_no_circle():
+    """Also of imports within functions."""
+    needs = {
+        path.stem: {
+            name
+            for node in ast.walk(TREES[path])
+            if isinstance(node, ast.ImportFrom) and node.level
+            for name in ([node.module] if node.module else [alias.name for alias in node.names])
+        }
+        for path in FILES
+    }
+    left = dict(needs)
+    while ready := [name for name, others in left.items() if not others & set(left)]:
+        for name in ready:
+            del left[name]
+    assert not left, {name: others & set(left) for name, others in left.items()}
+
+
 def test_nothing_private_of_dinis_is_overridden():
     classes = {
         value

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from . import trees, xla
@@ -66,8 +67,8 @@ def _solve(
     solver, differentiation, chosen = settled(solver, differentiation, problem, x, args, plain=plain)
     solver.check(problem, x)
     if trees.size(x):
-        given = {} if found is None else {"found": _outcome(found)}
-        outcome = differentiation.run(problem, solver, x, args, monitor, on_failure, **given)
+        given = problem, solver, x, args, monitor, on_failure
+        outcome = differentiation.run(*given) if found is None else differentiation.attached(*given, _outcome(found))
         outcome = outcome if monitor is None else stopped(outcome, monitor, problem, on_failure)
     else:  # nothing is unknown
         zero = jnp.zeros((), jnp.int32)

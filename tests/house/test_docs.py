@@ -45,7 +45,7 @@ NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
 #: words that readers from outside do not know in these meanings, or read twice; `docs/glossary.md` has those to use
 AVOIDED = (
     "anew|astray|by and by|claims?|dear|dearest|doors?|floors?|for ever|goes? to and fro|house|in silence|in vain|"
-    "knobs?|nobody|ran away|referees?|roads?|runs? away|somebody|stands? still|to be had|told|vouch|vouches|"
+    "knobs?|nobody|ran away|referees?|road (?:from|of)|runs? away|somebody|stands? still|to be had|told|vouch|vouches|"
     "who does not|whoever|without a word|without being asked"
 )
 #: of a text in lower case; not in an attribute, an option or a path

@@ -1,6 +1,7 @@
 """Linear solvers: each against NumPy's dense solution, in both directions, and told when it fails."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.flatten_util
@@ -442,3 +443,28 @@ def test_units_of_blocks_do_not_make_a_symmetric_matrix_singular(dtype):
         )
         assert not singular
         np.testing.assert_allclose(found / units, w, rtol=1e-4 if dtype == jnp.float32 else 1e-10)
+
+
+@pytest.mark.parametrize("structure", [None, "positive definite"])
+def test_units_of_equations_and_unknowns_do_not_decide(structure):
+    """In any units a regular system is solved in both directions, and a singular one is refused."""
+    skew = 0.0 if structure else 1.0
+    regular = np.array([[2.0, 1.0, 1.0], [1.0 - skew, 2.0, 1.0], [1.0, 1.0 - skew, 3.0]])
+    left, sizes, right = np.linalg.svd(regular)
+    singular = regular - sizes[2] * np.outer(left[:, 2], right[2])
+    b = jnp.array([1.0, -2.0, 0.5])
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0, 0))
+    def solved(matrix, rows, columns):
+        product = lambda w: rows * (matrix @ (columns * w))
+        solve = lambda b: linear.solve(product, b, structure=structure, on_failure="nan")
+        forward, back = jax.vjp(solve, rows * b)
+        return columns * forward, rows * back(columns * b)[0]
+
+    rows = jnp.array([[1.0, 1, 1], [1e6, 1, 1e-6], [1e-6, 1, 1e6], [1e8, 1, 1e-8], [1, 1e-7, 1]])
+    for columns in (rows,) if structure else (rows, rows[::-1], jnp.ones_like(rows)):
+        for found, matrix in zip(solved(regular, rows, columns), (regular, regular.T), strict=True):
+            want = np.linalg.solve(matrix, b)
+            np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), rtol=1e-11)
+        assert np.all(np.isnan(solved(singular, rows, columns)))

@@ -17,7 +17,7 @@ from dini import sets
 
 
 class Problem(NamedTuple):
-    """A variational inequality, starts, and its solutions; without solutions, its residual tells."""
+    """A variational inequality, starts, and its solutions or, where they are many, how far a point is from one."""
 
     name: str
     fun: Any
@@ -25,6 +25,7 @@ class Problem(NamedTuple):
     starts: tuple
     solutions: tuple = ()
     has_none: bool = False
+    excess: Any = None
 
 
 def polynomials(third, fourth):
@@ -55,6 +56,9 @@ def billups(x):
     return (x - 1) ** 2 - 1.01
 
 
+POSITIVE, FREE_SET = sets.NonNegative(), sets.Free()
+
+
 def cournot(q, cost, intercept=10.0):
     """Marginal losses of firms that sell at the price ``intercept`` less what all sell."""
     return cost - (intercept - jnp.sum(q) - q)
@@ -71,6 +75,39 @@ def cournot_solution(cost, intercept=10.0):
 
 
 COSTS = np.array([1.0, 2.0, 3.5, 8.0, 9.0])
+
+
+def followers(leads, cost, **how):
+    """Return what followers sell after a leader who sells ``leads``: Cournot's equilibrium at the price left."""
+    fun = lambda q, leads, cost: cournot(q, cost, 10.0 - leads)
+    return dini.variational_inequality(fun, jnp.ones(cost.shape), leads, cost, constraint=POSITIVE, **how).x
+
+
+def stackelberg(start, own, cost, inner=None):
+    """Let the leader, whose cost is ``own``, gain the most, by gradients through the followers' equilibrium."""
+    loss = lambda leads, own, cost: (
+        -leads * (10.0 - leads - jnp.sum(followers(leads, cost, solver=inner, on_failure="nan")) - own)
+    )
+    return dini.minimize(loss, start, own, cost, constraint=POSITIVE, on_failure="ignore")
+
+
+def stackelberg_solution(own, cost, intercept=10.0):
+    """The leader's quantity in closed form: the best of those for each number of followers that sell, and of kinks."""
+    cost = np.sort(np.asarray(cost))
+    price = lambda leads: intercept - leads - np.sum(cournot_solution(cost, intercept - leads))
+    count = np.arange(len(cost) + 1)
+    sums = intercept + np.concatenate([[0.0], np.cumsum(cost)])
+    best = [0.0, *(sums - (count + 1) * own) / 2, *(sums[1:] - (count[1:] + 1) * cost)]
+    return max((leads for leads in best if leads >= 0), key=lambda leads: (price(leads) - own) * leads)
+
+
+#: the leader's cost and the followers'; how many of these sell in the end
+LEADERS = {
+    "Stackelberg, all three sell": (2.0, np.array([2.0, 2.0, 2.0])),
+    "Stackelberg, two of three sell": (1.5, np.array([1.0, 2.0, 3.5])),
+    "Stackelberg, one of three sells": (1.0, np.array([3.0, 4.0, 4.5])),
+    "Stackelberg, kept out at a kink": (1.0, np.array([5.0, 6.0, 7.0])),
+}
 
 #: rock, paper, scissors with stakes: the value is zero, the strategy is known
 STAKES = np.array([[0.0, -1.0, 2.0], [1.0, 0.0, -3.0], [-2.0, 3.0, 0.0]])
@@ -138,6 +175,15 @@ def travel_times(flows, toll=0.0):
 
 
 STREETS = sets.Product(tuple(sets.Simplex(demand) for demand in DEMANDS))
+
+
+def excess(flows):
+    """Return how much longer than on the shortest ways of each demand the cars travel, as a share of their time."""
+    costs = [np.asarray(each) for each in travel_times(flows)]
+    least = sum(demand * each.min() for demand, each in zip(DEMANDS, costs, strict=True))
+    return float(1 - least / sum(np.asarray(h) @ each for h, each in zip(flows, costs, strict=True)))
+
+
 EVEN = tuple(np.full(len(paths), demand / len(paths)) for paths, demand in zip(PATHS, DEMANDS, strict=True))
 FIRST = tuple(demand * np.eye(len(paths))[0] for paths, demand in zip(PATHS, DEMANDS, strict=True))
 
@@ -158,7 +204,6 @@ def lemke():
 
 
 LINEAR, LINEAR_SOLUTION = lemke()
-POSITIVE, FREE_SET = sets.NonNegative(), sets.Free()
 
 PROBLEMS = (
     Problem("Kojima-Shindo", kojima_shindo, POSITIVE, (*CORNERS, *FAR), (DEGENERATE, OTHER)),
@@ -187,7 +232,7 @@ PROBLEMS = (
         (np.full(3, 2.0), np.array([6.0, 0, 0]), np.array([0, 0, 6.0])),
         (braess_solution(0.0),),
     ),
-    Problem("grid of streets", travel_times, STREETS, (EVEN, FIRST)),
+    Problem("grid of streets", travel_times, STREETS, (EVEN, FIRST), excess=excess),
     Problem("rotation", rotation, FREE_SET, (np.ones(2), 1e4 * np.ones(2)), (np.zeros(2),)),
     Problem("linear", LINEAR, POSITIVE, (np.zeros(20), np.ones(20), 1e3 * np.ones(20)), (LINEAR_SOLUTION,)),
     Problem("mixed", lambda x: x**3 - np.array([8.0, -30.0, 30.0]), sets.Box(-3.0, 3.0),
@@ -209,8 +254,4 @@ def judged(problem, solution):
     if problem.solutions:
         near = min(np.linalg.norm(x - flat(each)) for each in problem.solutions)
         return "right" if near <= 1e-6 * (1 + np.linalg.norm(x)) else "wrong"
-    gap = sum(
-        float(h @ c) - demand * float(np.min(c))
-        for h, c, demand in zip(solution.x, problem.fun(solution.x), DEMANDS, strict=True)
-    )
-    return "right" if gap <= 1e-6 * float(flat(solution.x) @ flat(problem.fun(solution.x))) else "wrong"
+    return "right" if abs(problem.excess(solution.x)) <= 1e-6 else "wrong"

@@ -261,6 +261,29 @@ def test_small_systems(n):
     np.testing.assert_allclose(got, np.linalg.solve(matrix, b[..., None])[..., 0], rtol=1e-8)
 
 
+def test_levenbergs_damping_is_one_for_all_unknowns_and_steps():
+    """The damped normal equations, with the largest squared column norm at the start."""
+    solver = LevenbergMarquardt(damping=0.1, strategy="levenberg", hessian="gauss-newton", atol=1e-12)
+    problem, x = dini.LeastSquares(rosenbrock), jnp.array([-1.2, 1.0])
+    state = solver.init(problem, x)
+    point, trials = np.array(x), 0
+    mu, growth = None, 2.0
+    for _ in range(9):
+        x, state = solver.step(problem, x, state)
+        r, J = np.asarray(rosenbrock(point)), np.array([[-20 * point[0], 10.0], [-1.0, 0.0]])
+        if mu is None:  # the first step evaluates the start
+            mu = 0.1 * max(np.diag(J.T @ J))
+            continue
+        h = np.linalg.solve(J.T @ J + mu * np.eye(2), -J.T @ r)
+        at = np.asarray(rosenbrock(point + h))
+        ratio = (r @ r - at @ at) / (h @ (mu * h - J.T @ r))
+        accept = ratio > 0
+        point, trials = (point + h, trials) if accept else (point, trials + 1)
+        mu, growth = (mu * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0) if accept else (mu * growth, 2 * growth)
+        np.testing.assert_allclose(x, point, rtol=1e-8)
+    assert trials > 0  # one was rejected
+
+
 BAD = [
     (lambda: LevenbergMarquardt(strategy="dogleg"), ValueError, "strategy must be one of 'nielsen', 'trust region'"),
     (lambda: LevenbergMarquardt(linear_solver="lu"), ValueError, "linear_solver must be one of 'auto', 'cholesky'"),

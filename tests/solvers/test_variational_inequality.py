@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sioux_falls import LEAST, Traffic
 
 import dini
 from dini import Status, sets
@@ -103,6 +104,55 @@ def test_flows_on_paths_that_are_not_unique():
         jax.jvp(solve, (0.5,), (1.0,))
 
 
+@pytest.mark.thorough
+def test_a_corner_of_sioux_falls():
+    """Thirty times the trips between the first five nodes: nobody is longer on the road than on the shortest way."""
+    town = Traffic(nodes=5, times=30.0, rounds=10)
+    solution = dini.variational_inequality(town.costs, town.even(), constraint=town.constraint)
+    assert town.excess(town.even()) > 1e-2
+    assert abs(town.excess(solution.x)) < 1e-9
+
+
+@pytest.mark.thorough
+def test_sioux_falls():
+    """The published least objective to all digits; with a spread, cars on ways are unique, and have derivatives."""
+    town = Traffic()
+    solution = dini.variational_inequality(town.costs, town.even(), constraint=town.constraint)
+    assert abs(town.excess(solution.x)) < 1e-9
+    np.testing.assert_allclose(town.objective(solution.x), LEAST, rtol=1e-12)
+
+    def total(toll):
+        """All minutes with a toll on the road from 6 to 8."""
+        tolls = toll * jnp.eye(len(town.free))[town.number[5, 7]]
+        flow = town.flow(dini.variational_inequality(town.costs, solution.x, tolls, 1.0, constraint=town.constraint).x)
+        return flow @ town.minutes(flow)
+
+    total = jax.jit(jax.value_and_grad(total))
+    slope = total(1.0)[1]
+    assert abs(slope) > 0.1
+    np.testing.assert_allclose(slope, (total(1.0 + 1e-4)[0] - total(1.0 - 1e-4)[0]) / 2e-4, rtol=1e-5)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [name for name in equilibria.LEADERS if "kink" not in name])
+def test_a_leader_and_followers(name):
+    """Stackelberg: the leader's gain is greatest, by gradients through the followers' equilibrium; in closed form."""
+    own, cost = equilibria.LEADERS[name]
+    for start in (0.0, 4.0):
+        solution = equilibria.stackelberg(start, own, jnp.asarray(cost))
+        assert solution.success
+        np.testing.assert_allclose(solution.x, equilibria.stackelberg_solution(own, cost), rtol=1e-8)
+
+
+def test_the_slope_of_a_leaders_gain():
+    """Closed form, on both sides of the kink at which a follower stops selling."""
+    cost = jnp.asarray([1.0, 2.0, 3.5])
+    price = lambda leads: 10.0 - leads - jnp.sum(equilibria.followers(leads, cost))
+    slope = jax.jit(jax.grad(price))
+    # the third one sells until the price is its cost
+    np.testing.assert_allclose([slope(2.4), slope(2.6)], [-1 / 4, -1 / 3], rtol=1e-9)
+
+
 def test_a_game_of_two_with_constraints():
     """Both strategies and their derivatives in closed form, with the second player at a bound and inside."""
     first = lambda x, a: (x[0] - a) ** 2 + x[0] * x[1]
@@ -159,6 +209,24 @@ def test_each_unknown_has_a_unit_of_its_own(solver, dtype):
     np.testing.assert_array_equal(status, Status.CONVERGED)
     want = equilibria.cournot_solution(equilibria.COSTS)
     np.testing.assert_allclose(x, np.broadcast_to(want, x.shape), atol=30 * jnp.finfo(dtype).eps ** 0.5)
+
+
+@pytest.mark.thorough
+def test_derivatives_in_units_of_each_unknown():
+    """Equations in units of their own: the derivative was refused, for rounding errors of one beside another."""
+    costs = jnp.asarray(equilibria.COSTS)
+
+    @jax.jit
+    @jax.vmap
+    def slopes(units):
+        fun = lambda x, cost: equilibria.cournot(x / units, cost) / units
+        solve = lambda cost: dini.variational_inequality(fun, units, cost, constraint=POSITIVE).x / units
+        return jax.jacrev(solve)(costs)
+
+    units = jnp.array([(1, 1, 1, 1, 1), (1e6, 1, 1e-6, 1, 1), (1e-8, 1, 1e8, 1, 1e3)])
+    want = np.zeros((5, 5))
+    want[:3, :3] = 1 / 4 - np.eye(3)
+    np.testing.assert_allclose(slopes(units), np.broadcast_to(want, (3, 5, 5)), atol=1e-8)
 
 
 @pytest.mark.thorough

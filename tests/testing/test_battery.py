@@ -4,9 +4,16 @@ The default run has the cells in which every solver, and with one of them every 
 Those in which every case appears and that differ in kind are thorough, the others are slow.
 """
 
+import dataclasses
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 import dini
+from dini.extend import trees
 from dini.testing import battery, cells_left_out
 
 BY_CONDITION = (dini.Implicit(), dini.OneStep())
@@ -135,3 +142,82 @@ def test_the_cells_left_out_are_few_and_have_reasons():
         reasons |= {reason for _, reason in cells_left_out(solver)}
     assert len(reasons) <= 8
     assert all(len(reason) > 20 for reason in reasons)
+
+
+class State(NamedTuple):
+    error: Any
+
+
+@dini.solver
+class Descent(dini.Solver):
+    """Gradient descent that keeps the contract, but for the fault that is asked for."""
+
+    fault: str = dataclasses.field(default="", metadata={"static": True})
+    max_steps: int = dataclasses.field(default=400, metadata={"static": True})
+
+    def init(self, problem, x, *args):
+        if self.fault == "arrays only":
+            return State(jnp.max(jnp.abs(x)))
+        return State(jnp.full_like(trees.norm(x), jnp.inf))
+
+    def step(self, problem, x, state, *args):
+        gradient = problem.gradient(x, *args)
+        error = trees.norm(gradient)
+        if self.fault == "Python" and error > 1:
+            return x, state
+        if self.fault == "constant steps":
+            gradient = jax.lax.stop_gradient(gradient)
+        x = trees.axpy(-10.0 if self.fault == "too long" else -0.1, gradient, x)
+        if self.fault == "one number":
+            return x, error
+        error = error + 1 if self.fault == "no end" else error
+        return (x, State(error)) if self.fault != "point only" else x
+
+
+FAULTS = {
+    "arrays only": (
+        "tree",
+        dini.Implicit(),
+        r"`init` must accept unknowns that are pytrees \(2 real arrays\): TypeError",
+    ),
+    "Python": ("ridge", dini.Implicit(), "`step` must accept unknowns that are real arrays.*use jnp.where or lax.cond"),
+    "point only": ("ridge", dini.Implicit(), r"`step` must return the pair \(x, state\)"),
+    "one number": ("ridge", dini.Implicit(), "`step` must return a state of the structure"),
+    "no end": ("ridge", dini.Implicit(), "`error` must fall below `rtol` at a solution: MAX_STEPS after 400 steps"),
+    "too long": ("ridge", dini.Implicit(), "steps must lead to a solution of real arrays: DIVERGED|NONFINITE"),
+    "constant steps": ("ridge", dini.Unrolled(), "steps must depend smoothly on the parameters"),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failing_check_names_the_requirement(fault):
+    name, mode, said = FAULTS[fault]
+    how = {"names": [name], "modes": [mode], "transformations": ["derivatives"]}
+    (check,) = battery(Descent(rtol=1e-9, fault=fault), **how)
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        check()
+    assert re.search(said, caught.value.__notes__[-1])
+
+
+def test_a_battery_runs_when_it_is_called():
+    how = {"names": ["ridge"], "modes": [dini.Implicit()], "transformations": ["derivatives"]}
+    said = battery(Descent(rtol=1e-9), **how)()
+    assert said == "Descent passed 1 checks: 1 problem (ridge) x 1 mode (Implicit) x derivatives"
+    broken = battery(Descent(rtol=1e-9, fault="point only"), **how)
+    with pytest.raises(
+        AssertionError, match=r"(?s)failed 1 of 1 checks.*Descent-ridge-Implicit.*Requirement: `step` must"
+    ):
+        broken()
+
+
+def test_a_battery_that_is_not_run_is_warned_of():
+    unused = [battery(Descent(), names=["ridge"])]
+    with pytest.warns(UserWarning, match="none was run"):
+        unused.clear()
+    with pytest.raises(ValueError, match=r"names must be some of .*ridge.*: given rigde"):
+        battery(Descent(), names=["rigde"])
+    with pytest.raises(ValueError, match="transformations must be some of derivatives"):
+        battery(Descent(), transformations=["jacobian"])
+    with pytest.raises(ValueError, match="No check applies to Descent: it takes none of lasso"):
+        battery(Descent(), names=["lasso"])

@@ -1,4 +1,4 @@
-"""Each element of a root, of a fixed point, and of a point that is handed in counts beside its own size."""
+"""Each element of a root, of a fixed point, and of a point that is handed in counts relative to its own size."""
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def test_points_that_are_handed_in(dtype):
 
 def test_points_that_are_right():
     """Elements that are zero, or singular, or rounding, show nothing."""
-    follow = lambda F, x: float(jax.jit(lambda x: _equations.followed(F, x).astray)(jnp.asarray(x)))
+    follow = lambda F, x: float(jax.jit(lambda x: _equations.followed(F, x).error)(jnp.asarray(x)))
     # the first one is zero, and 1e-9 is all that a solver has left of it
     assert follow(lambda x: jnp.sinh(x) - jnp.array([0, 1]), [1e-9, np.arcsinh(1)]) < 1e-8
     matrix = jnp.array([[1.0, 0, 0], [0, 2, -1], [0, -1, 2]])

@@ -9,6 +9,7 @@ import dataclasses
 import doctest
 import functools
 import importlib
+import inspect
 import io
 import pkgutil
 import re
@@ -41,8 +42,10 @@ class Example:
 
     def call(self, args: tuple, kwargs: dict) -> Any:
         """As a user's would be: arguments are looked at, then the function is called."""
-        args, kwargs = self.ready(args, kwargs)
-        return self.ready.function(*args, **kwargs)
+        function = self.ready.function
+        if function.__name__ == "__init__":
+            return type(args[0])(*args[1:], **kwargs)
+        return self.ready.call(function, args, kwargs)
 
 
 def _size(tree: Any) -> int:
@@ -52,6 +55,12 @@ def _size(tree: Any) -> int:
 def _copied(tree: Any) -> Any:
     """Before the example goes on with it."""
     return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def _of_its_own(function: Callable[..., Any], args: tuple) -> bool:
+    """Whether a constructor is that of the object's class, and not of one that it inherits from."""
+    made = function.__name__ == "__init__"
+    return not made or inspect.unwrap(type(args[0]).__init__) is inspect.unwrap(function)
 
 
 @contextlib.contextmanager
@@ -67,10 +76,13 @@ def recorded(prefix: str, found: dict[str, Example]) -> Iterator[None]:
             (module or "").startswith(prefix)
             and "<locals>" not in name
             and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+            and _of_its_own(function, args)
         ):
             short, size = f"{module.rpartition('.')[2]}.{name}", _size((args, kwargs))
             if short not in found or size < found[short].size:
-                found[short] = Example(short, self, _copied(args), _copied(kwargs), size)
+                # what is being made is to be looked at when it is ready
+                first = args[:1] if function.__name__ == "__init__" else _copied(args[:1])
+                found[short] = Example(short, self, (*first, *_copied(args[1:])), _copied(kwargs), size)
         return old(self, args, kwargs)
 
     enforcing._Arguments.__call__ = call
@@ -88,7 +100,8 @@ def examples(entry: Any, *, page: bool = True) -> dict[str, Example]:
     for one in pkgutil.iter_modules(package.__path__):
         if one.name not in LEFT_OUT:
             modules.append(importlib.import_module(f"{entry.package}.{one.name}"))
-    public = {id(getattr(package, name)) for name in getattr(package, "__all__", ())}
+    names = tuple(getattr(package, "__all__", ()))
+    public = {id(getattr(package, name)) for name in names}
     of_field = {
         value.__module__
         for name in getattr(package, "__all__", ())
@@ -108,7 +121,10 @@ def examples(entry: Any, *, page: bool = True) -> dict[str, Example]:
             code = "\n".join(re.findall(r"^```python\n(.*?)^```", entry.page, re.DOTALL | re.MULTILINE))
             with contextlib.suppress(Exception):
                 exec(compile(code, entry.name, "exec"), {"__name__": "page"})
-    return found
+    # of the system's own functions those that it names, if it names any; of its field's all that are called
+    own = lambda example: example.ready.function.__module__.startswith(entry.package)
+    called = lambda example: example.ready.function.__qualname__.partition(".")[0]
+    return {name: one for name, one in found.items() if not names or not own(one) or called(one) in names}
 
 
 # changes
@@ -124,6 +140,8 @@ class Change:
     kwargs: dict
     same: tuple | None = None
     """The arguments whose result this one must have."""
+    traced: tuple[Any, Callable[[Any], tuple[tuple, dict]]] | None = None
+    """A value that may be wrong, and what puts it in its place: to be refused, or marked, where it is traced."""
 
 
 def _numbers(leaf: Any) -> bool:
@@ -174,7 +192,8 @@ def changes(example: Example) -> Iterator[Change]:
     names = example.ready.checks[2]
     for key, name, value in given:
         name = names[key] if isinstance(key, int) and key < len(names) else name
-        if name in ("self", "cls", "key"):
+        # a state is what a method's own functions made
+        if name in ("self", "cls", "key", "state"):
             continue
 
         def put(new: Any, key: Any = key) -> tuple[tuple, dict]:
@@ -184,7 +203,8 @@ def changes(example: Example) -> Iterator[Change]:
 
         if isinstance(value, int | float):
             for kind, new in _of_number(value):
-                yield Change(name, kind, *put(new))
+                told = (new, put) if isinstance(value, float) else None
+                yield Change(name, kind, *put(new), traced=told)
             continue
         if isinstance(value, eqx.Module) or callable(value) or isinstance(value, str) or value is None:
             continue
@@ -195,7 +215,8 @@ def changes(example: Example) -> Iterator[Change]:
             place = name if len(leaves) == 1 else f"{name}[{i}]"
             swap = functools.partial(_swapped, structure, leaves, i)
             for kind, new in _of_array(leaf):
-                yield Change(place, kind, *put(swap(new)))
+                told = (new, lambda new, put=put, swap=swap: put(swap(new))) if kind.startswith("index") else None
+                yield Change(place, kind, *put(swap(new)), traced=told)
             if jnp.issubdtype(leaf.dtype, jnp.floating):
                 rounded = np.rint(leaf)
                 if np.all(np.isfinite(rounded)):
@@ -210,12 +231,22 @@ def changes(example: Example) -> Iterator[Change]:
 # verdicts
 
 ERRORS = (Exception,)
+MARKED = ("NaN", "index below", "index beyond", "negative", "infinite", "empty")
+
+
+def _parts(tree: Any) -> Iterator[Any]:
+    """The leaves of a result, and those of an object that is no tree to JAX."""
+    for leaf in jax.tree.leaves(tree):
+        if hasattr(leaf, "__dict__") and not _numbers(leaf):
+            yield from jax.tree.leaves(vars(leaf))
+        else:
+            yield leaf
 
 
 def _floating(tree: Any) -> list[np.ndarray]:
     return [
         np.asarray(leaf, float)
-        for leaf in jax.tree.leaves(tree)
+        for leaf in _parts(tree)
         if hasattr(leaf, "dtype")
         and _numbers(leaf)
         and jnp.issubdtype(leaf.dtype, jnp.inexact)
@@ -267,9 +298,28 @@ def verdict(example: Example, change: Change, usual: Any) -> str:
                 return "same" if _equal(found, example.call(*change.same)) else "accepted"
     except ERRORS:
         return "refused"
-    if change.kind in ("NaN", "index below", "index beyond", "negative", "infinite") and _marked(found, usual):
+    if change.kind in MARKED and _marked(found, usual):
         return "marked"
+    if change.kind == "empty" and not any(map(np.size, _floating(found))):
+        # nothing of nothing
+        return "declared"
     return "accepted"
+
+
+def traced_verdict(example: Example, change: Change) -> str:
+    """Of a value that is refused where it is known: `marked` where it is traced, else `accepted`.
+
+    It is `refused` where the function needs to know it, and where it makes nothing that could be marked.
+    """
+    value, put = change.traced
+    arrays = lambda found: [leaf for leaf in _parts(found) if hasattr(leaf, "dtype") and _numbers(leaf)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = jax.vmap(lambda value: arrays(example.call(*put(value))))(jnp.asarray(value)[None])
+    except ERRORS:
+        return "refused"
+    return "marked" if not _floating(found) or _marked(found, []) else "accepted"
 
 
 def examined(
@@ -286,5 +336,9 @@ def examined(
             yield f"{name}", "dear"
             continue
         for change in changes(example):
-            if only(change):
-                yield f"{name} {change.argument}: {change.kind}", verdict(example, change, usual)
+            if not only(change):
+                continue
+            found = verdict(example, change, usual)
+            yield f"{name} {change.argument}: {change.kind}", found
+            if found == "refused" and change.traced is not None:
+                yield f"{name} {change.argument}: {change.kind}, traced", traced_verdict(example, change)

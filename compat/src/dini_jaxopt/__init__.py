@@ -17,6 +17,7 @@ from . import (
 from ._base import OptStep
 from ._line_searches import BacktrackingLineSearch, HagerZhangLineSearch, ZoomLineSearch
 from ._programs import OSQP, BoxOSQP, CvxpyQP, EqualityConstrainedQP
+from ._refinement import IterativeRefinement
 from ._scipy import (
     ScipyBoundedLeastSquares,
     ScipyBoundedMinimize,
@@ -46,7 +47,6 @@ from ._special import (
     Bisection,
     BlockCoordinateDescent,
     BoxCDQP,
-    IterativeRefinement,
     MirrorDescent,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import dini
 from dini import SolveWarning, Status
 from dini.extend import as_function, record, trees, untraced, without_tangent
 
+from ._iterated import Limited
 from ._objective import Given, bound
 from .implicit_diff import custom_root
 
@@ -171,7 +173,30 @@ class IterativeSolver(Solver):
 
     def _solver(self) -> Any:
         """Return the solver of dini's."""
-        return Updates(start=self.init_state, advance=self.update, atol=self.tol, max_steps=self.maxiter)
+        return Updates(start=self.init_state, advance=self.update, atol=self.tol, **self._limits())
+
+    def _limits(self) -> dict[str, Any]:
+        """Return ``maxiter`` as settings of a :class:`Limited` solver."""
+        if not isinstance(self.maxiter, jax.core.Tracer):
+            return {"most": self._most()}
+        if self._unrolled():
+            raise TypeError(
+                f"{type(self).__name__}'s maxiter must be a Python integer where iterations are differentiated, with "
+                "implicit_diff=False or unroll=True: it is traced here. Make it a static argument of jit."
+            )
+        return {"limit": self.maxiter}
+
+    def _most(self) -> int:
+        """Return ``maxiter``, which is known."""
+        try:
+            most = operator.index(self.maxiter)
+        except TypeError:
+            most = -1
+        if most < 0:
+            raise ValueError(
+                f"{type(self).__name__}'s maxiter must be an integer of at least zero: given {self.maxiter!r}."
+            )
+        return most
 
     def _told(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
         """Return the state of a solution for users."""
@@ -214,9 +239,9 @@ class IterativeSolver(Solver):
             on_failure="ignore",
             monitor=dini.Callback(_Printed(type(self).__name__)) if self.verbose else None,
             return_state=True,
-            steps=self.maxiter if self._counted() else None,
+            steps=self._most() if self._counted() else None,
         )
-        if untraced() and self.maxiter > 0:
+        if untraced() and self._most() > 0:
             self._warn_unless_met(solution.status, stacklevel=3)
         state = None if solution.state is None else self._told(solution, solver, problem, given)  # nothing was unknown
         return OptStep(solution.x, state)
@@ -225,7 +250,7 @@ class IterativeSolver(Solver):
         """Iterate in a loop of Python's, in which the user's functions see values."""
         with jax.disable_jit():
             step = OptStep(params, self.init_state(params, *args, **kwargs))
-            for _ in range(self.maxiter):
+            for _ in range(self._most()):
                 step = self.update(step.params, step.state, *args, **kwargs)
                 if bool(jnp.all(step.state.error <= self.tol)):
                     break
@@ -241,7 +266,8 @@ class IterativeSolver(Solver):
     def _counted(self) -> bool:
         """Return whether there is no stopping test: then iterations are what is asked for."""
         known = not isinstance(self.tol, jax.core.Tracer) and np.ndim(self.tol) == 0
-        return known and float(self.tol) == 0 and self.maxiter > 0
+        traced = isinstance(self.maxiter, jax.core.Tracer)
+        return known and float(self.tol) == 0 and not traced and self._most() > 0
 
     def _warn_unless_met(self, status: Any, stacklevel: int) -> None:
         """Warn unless a known status is that of a run that met its test, in all lanes."""
@@ -282,12 +308,11 @@ class UpdatesState(NamedTuple):
 
 
 @dini.solver
-class Updates(dini.Solver):
+class Updates(Limited):
     """A user's ``init_state`` and ``update`` as a solver of dini's."""
 
-    start: Any
-    advance: Any
-    max_steps: int = dataclasses.field(default=500, metadata={"static": True})
+    start: Any = None
+    advance: Any = None
 
     solves = (dini.Root,)
 

@@ -16,7 +16,7 @@ from dini import SolveWarning, Status
 from dini.extend import trees
 
 from ._base import IterativeSolver, OptStep, StochasticSolver, UpdatesState
-from ._iterated import Iterated, Iteration, advanced, aux_at, begun, begun_evaluated, residuals_at
+from ._iterated import Iterated, Iteration, advanced, aux_at, begun, begun_evaluated
 from ._line_searches import named_search
 from ._objective import Given, bound, constraint, objective, penalty
 
@@ -54,7 +54,7 @@ class DiniSolver(IterativeSolver):
     def _method(self, **settings: Any) -> Any:
         """Return the solver of dini's."""
         given = {ours: getattr(self, theirs) for theirs, ours in self.renamed.items()}
-        settings = {"atol": self.tol, "max_steps": max(self.maxiter, 1)} | given | settings
+        settings = {"atol": self.tol} | given | settings
         return getattr(dini, self.solver_name)(**settings)
 
     def _searches(self) -> bool:
@@ -80,7 +80,7 @@ class DiniSolver(IterativeSolver):
     def _iterated(self) -> Iterated:
         trials = max(self.maxls, 1) if self._searches() else 1
         settings: dict[str, Any] = {"trials": trials, "lead": self._lead(), "bounded": self._unrolled()}
-        return Iterated(method=self._method(), max_steps=self.maxiter, **settings)
+        return Iterated(method=self._method(), **self._limits(), **settings)
 
     def _solver(self) -> Any:
         return self._iterated()
@@ -416,53 +416,6 @@ class FixedPoint(DiniSolver):
         """Return the move of the map."""
         problem, given = self._stated(*args, **kwargs)
         return trees.sub(problem.map(params, given), params)
-
-
-class LeastSquares(DiniSolver):
-    """Residuals."""
-
-    lead = 2
-    residual_fun: Callable[..., Any]
-
-    def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
-        return dini.LeastSquares(bound(self.residual_fun, "residual_fun"), has_aux=self.has_aux), (args, kwargs)
-
-    def _measured(self, state: Any, problem: Any, x: Any, given: Given) -> Any:
-        residual, gradient = residuals_at(self._solver(), problem, x, given)
-        return state._replace(residual=residual, gradient=gradient, value=problem.cost(residual))
-
-    def optimality_fun(self, params: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the gradient of half the squared norm of the residuals."""
-        problem, given = self._stated(*args, **kwargs)
-        return problem.gradient(params, given)
-
-
-#: JAXopt's names of factorizations, and dini's
-_ALGEBRA = {"cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}
-
-
-class Damped(LeastSquares):
-    """Damped steps."""
-
-    solver: Any
-    stop_criterion: str
-    gtol: Any
-    materialize_jac: bool
-
-    def __post_init__(self) -> None:
-        require_choice(self, "stop_criterion", "grad-l2-norm", "madsen-nielsen")
-        if not callable(self.solver) and self.solver not in _ALGEBRA:
-            raise ValueError(
-                f"LevenbergMarquardt's solver must be one of {', '.join(map(repr, _ALGEBRA))} or a function: given "
-                f"{self.solver!r}."
-            )
-        super().__post_init__()
-
-    def _method(self, **settings: Any) -> Any:
-        algebra = "auto" if callable(self.solver) else _ALGEBRA[self.solver]
-        algebra = "cholesky" if self.materialize_jac and algebra == "auto" else algebra
-        atol = self.tol if self.stop_criterion == "grad-l2-norm" else self.gtol
-        return super()._method(linear_solver=algebra, atol=atol, **settings)
 
 
 class Equation(DiniSolver):

@@ -28,7 +28,24 @@ class Iteration(NamedTuple):
 
 
 @dini.solver
-class Iterated(dini.Solver):
+class Limited(dini.Solver):
+    """Base of solvers whose limit on the number of steps is known, ``most``, or traced, ``limit``."""
+
+    most: int = field(default=500, metadata={"static": True})
+    limit: Any = None
+
+    @property
+    def max_steps(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The limit on the number of steps."""
+        return self.most if self.limit is None else self.limit
+
+    def __post_init__(self, tol: Any) -> None:
+        if self.limit is None:  # else there is no number to be checked
+            super().__post_init__(tol)
+
+
+@dini.solver
+class Iterated(Limited):
     """A solver of dini's whose step is an iteration in JAXopt's sense.
 
     A line search of dini's takes one trial a step, and a rejected trial leaves the point where it is. Here the trials
@@ -38,21 +55,21 @@ class Iterated(dini.Solver):
     ----------
     method
         The solver.
-    max_steps
-        Limit on the number of iterations.
     trials
         Limit on the number of steps within one iteration; with one the iterations are the solver's own steps.
     lead
         Number of steps that the first iteration takes at least: a start is evaluated, and its curvature probed.
     bounded
         Whether the trials are a loop of fixed length, which reverse mode can differentiate.
+    by_step
+        Whether the error is the length of the iteration's step, in place of the method's own.
     """
 
-    method: Any
-    max_steps: int = field(default=500, metadata={"static": True})
+    method: Any = None
     trials: int = field(default=1, metadata={"static": True})
     lead: int = field(default=1, metadata={"static": True})
     bounded: bool = field(default=False, metadata={"static": True})
+    by_step: bool = field(default=False, metadata={"static": True})
 
     def __post_init__(self, tol: Any) -> None:
         object.__setattr__(self, "rtol", self.method.rtol)
@@ -101,19 +118,21 @@ class Iterated(dini.Solver):
 
     def init(self, problem: Any, x: Any, *args: Any) -> Iteration:
         """Return the state before the first iteration."""
-        return _around(self.method.init(problem, x, *args), jnp.zeros((), jnp.int32))
+        state = _around(self.method.init(problem, x, *args), jnp.zeros((), jnp.int32))
+        return self._measured(x, x, state)
 
     def step(self, problem: Any, x: Any, state: Iteration, *args: Any) -> tuple[Any, Iteration]:
         """Take one iteration."""
         if self.trials == self.lead == 1:
-            x, method = self.method.step(problem, x, state.method, *args)
-            return x, _around(method, state.steps + 1)
+            new, method = self.method.step(problem, x, state.method, *args)
+            return new, self._measured(x, new, _around(method, state.steps + 1))
         start = state.steps
         most = jnp.where(start == 0, self.trials + self.lead - 1, self.trials)
 
         def going(now: tuple[Any, Iteration, Any]) -> Any:
             point, at, before = now
-            running = (at.status == Status.RUNNING) & ~((at.error <= allowed(self, point, at)) & self.stops)
+            met = (at.error <= allowed(self, point, at)) & self.stops & (not self.by_step)
+            running = (at.status == Status.RUNNING) & ~met
             taken = at.steps - start
             return (taken == 0) | (running & (at.steps < self.lead)) | (running & _same(point, before) & (taken < most))
 
@@ -123,10 +142,19 @@ class Iterated(dini.Solver):
             # a step that only probes is no move
             return point, at, trees.where(at.steps < self.lead, point, now[2])
 
-        if not self.bounded:
-            return jax.lax.while_loop(going, one, (x, state, x))[:2]
-        body = lambda now, _: (jax.lax.cond(going(now), one, lambda same: same, now), None)
-        return jax.lax.scan(body, (x, state, x), None, length=self.trials + self.lead - 1)[0][:2]
+        if self.bounded:
+            body = lambda now, _: (jax.lax.cond(going(now), one, lambda same: same, now), None)
+            new, after, _ = jax.lax.scan(body, (x, state, x), None, length=self.trials + self.lead - 1)[0]
+        else:
+            new, after, _ = jax.lax.while_loop(going, one, (x, state, x))
+        return new, self._measured(x, new, after)
+
+    def _measured(self, x: Any, new: Any, state: Iteration) -> Iteration:
+        """Return the state after an iteration from ``x`` to ``new`` with its error."""
+        if not self.by_step:
+            return state
+        step = trees.norm(jax.lax.stop_gradient(trees.sub(new, x)))
+        return state._replace(error=jnp.where(state.steps > 0, step, jnp.inf).astype(state.error.dtype))
 
 
 def _around(method: Any, steps: Any) -> Iteration:

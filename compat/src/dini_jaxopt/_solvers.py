@@ -7,6 +7,7 @@ from typing import Any
 import dini
 
 from . import _families as families
+from . import _residuals as residuals
 from ._objective import Given
 from ._table import COMPILED, DIFFERENTIATED, solver_class
 from .linear_solve import solve_cg
@@ -52,7 +53,7 @@ class _Gradient(ProximalGradient):
         if self.acceleration:
             return super()._method(**settings)
         step_size = None if self._searches() else self.stepsize
-        return dini.GradientDescent(step_size=step_size, atol=self.tol, max_steps=max(self.maxiter, 1))
+        return dini.GradientDescent(step_size=step_size, atol=self.tol)
 
     def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
         return self._problem(), (args, kwargs)
@@ -336,7 +337,7 @@ _VALLEY = """
 
 GaussNewton = solver_class(
     "GaussNewton",
-    families.LeastSquares,
+    residuals.LeastSquares,
     r"Gauss-Newton, :math:`\min_x \tfrac12 \|r(x, \theta)\|^2`, by :class:`dini.GaussNewton`.",
     "residual_fun maxiter=30 tol=1e-5 implicit_diff=True implicit_diff_solve=None has_aux=False verbose=False "
     f"{COMPILED}",
@@ -352,7 +353,7 @@ GaussNewton = solver_class(
 
 LevenbergMarquardt = solver_class(
     "LevenbergMarquardt",
-    families.Damped,
+    residuals.Damped,
     r"Levenberg-Marquardt, :math:`\min_x \tfrac12 \|r(x, \theta)\|^2`, by :class:`dini.LevenbergMarquardt`.",
     "residual_fun maxiter=30 damping_parameter=1e-6 stop_criterion='grad-l2-norm' tol=1e-3 xtol=1e-3 gtol=1e-3 "
     "solver=None geodesic=False verbose=False jac_fun=None materialize_jac=False implicit_diff=True "

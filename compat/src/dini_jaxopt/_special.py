@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,8 +17,6 @@ from ._base import IterativeSolver, OptStep
 from ._families import Composite, DiniSolver
 from ._objective import Given, bound
 from ._table import COMPILED, DIFFERENTIATED, solver_class
-from .linear_solve import solve_gmres
-from .tree_util import tree_dot
 
 # ---------------------------------------------------------------------------------------------------------- bisection
 
@@ -47,7 +44,7 @@ class _Bracketed(DiniSolver):
 
     def _method(self, **settings: Any) -> Any:
         settings |= {"lower": self.lower, "upper": self.upper}
-        return SmallValue(atol=self.tol, max_steps=max(self.maxiter, 1), **settings)
+        return SmallValue(atol=self.tol, **settings)
 
     def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
         return dini.Root(bound(self.optimality_fun, "optimality_fun"), has_aux=self.has_aux), (args, kwargs)
@@ -221,6 +218,15 @@ class _Box(Composite):
     def _stated(self, params_obj: Any, params_ineq: Any) -> tuple[Any, Given]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return dini.Minimize(dini.Quadratic(*params_obj), constraint=dini.sets.Box(*params_ineq)), ((), {})
 
+    def init_state(self, init_params: Any, params_obj: Any = None, params_ineq: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the state before the first iteration, which is that of any program with such an unknown."""
+        if params_obj is None:
+            x = trees.inexact(self._start(init_params, ((), {})))
+            params_obj = jnp.zeros((x.size, x.size), x.dtype), jnp.zeros_like(x)
+        if params_ineq is None:
+            params_ineq = -jnp.inf, jnp.inf
+        return super().init_state(init_params, params_obj, params_ineq)
+
 
 BoxCDQP = solver_class(
     "BoxCDQP",
@@ -356,7 +362,7 @@ class _Accelerated(IterativeSolver):
     def _accelerated(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Return the map of an iteration, with the solver's new state, and the method."""
         step = lambda x: tuple(self.solver.update(x, inner, *args, **kwargs))
-        method = dini.Anderson(history=self.history_size, mixing=self.beta, atol=0.0, max_steps=max(self.maxiter, 1))
+        method = dini.Anderson(history=self.history_size, mixing=self.beta, atol=0.0)
         return dini.FixedPoint(step, has_aux=True), method
 
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -406,95 +412,5 @@ AndersonWrapper = solver_class(
         ... )
         >>> print(jaxopt.AndersonWrapper(descent).run(jnp.zeros(2)).params.round(3))
         [0.41 0.41]
-    """,
-)
-
-# -------------------------------------------------------------------------------------- refinement of linear solves
-
-
-class _RefinementState(NamedTuple):
-    """The number of corrections, the norm of the residual, the residual, and how often each part was called."""
-
-    iter_num: Any
-    error: Any
-    target_residuals: Any
-    init: Any
-    num_matvec_eval: Any = 0
-    num_matvec_bar_eval: Any = 0
-    num_solve_eval: Any = 0
-
-
-class _Refinement(IterativeSolver):
-    """Corrections by a solver of another matrix."""
-
-    matvec_A: Any
-    matvec_A_bar: Any
-    solve: Callable[..., Any]
-
-    def _product(self, A: Any, A_bar: Any = None, bar: bool = False) -> Any:
-        if bar and self.matvec_A_bar is not None:
-            return functools.partial(self.matvec_A_bar, A_bar)
-        return functools.partial(tree_dot if self.matvec_A is None else self.matvec_A, A)
-
-    def _residual(self, params: Any, A: Any, b: Any) -> Any:
-        return trees.sub(trees.inexact(b), self._product(A)(params))
-
-    def init_params(self, A: Any, b: Any, A_bar: Any = None) -> Any:
-        """Return zero."""
-        del A, A_bar
-        return trees.zeros_like(trees.inexact(b))
-
-    def init_state(self, init_params: Any, A: Any, b: Any, A_bar: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the state at the start, with its residual."""
-        start = self.init_params(A, b, A_bar)
-        residual = self._residual(start if init_params is None else init_params, A, b)
-        zero = jnp.zeros((), jnp.int32)
-        return _RefinementState(zero, trees.norm(residual), residual, start, zero + 1, zero, zero)
-
-    def update(self, params: Any, state: Any, A: Any, b: Any, A_bar: Any = None) -> OptStep:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the point after a correction."""
-        product = self._product(A, A_bar, bar=True)
-        params = trees.add(params, self.solve(product, state.target_residuals, init=state.init))
-        residual = self._residual(params, A, b)
-        once_more = {name: getattr(state, name) + 1 for name in ("iter_num", *state._fields[4:])}
-        state = state._replace(error=trees.norm(residual), target_residuals=residual, **once_more)
-        if self.verbose:
-            self.log_info(state, error_name="Residual Norm")
-        return OptStep(params, state)
-
-    def run(self, init_params: Any, A: Any, b: Any, A_bar: Any = None) -> OptStep:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Correct until the norm of the residual is at most ``tol``, or ``maxiter`` times."""
-        init_params = self.init_params(A, b, A_bar) if init_params is None else init_params
-        return super().run(init_params, A, b, A_bar)
-
-    def optimality_fun(self, params: Any, A: Any, b: Any, A_bar: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the residual."""
-        del A_bar
-        return self._residual(params, A, b)
-
-
-IterativeRefinement = solver_class(
-    "IterativeRefinement",
-    _Refinement,
-    r"Iterative refinement: :math:`x \leftarrow x + \bar A^{-1} (b - A x)`, with :math:`\bar A` near ``A``.",
-    f"matvec_A=None matvec_A_bar=None solve=None maxiter=10 tol=1e-7 verbose=False implicit_diff_solve=None {COMPILED}",
-    defaults={"solve": functools.partial(solve_gmres, ridge=1e-6)},
-    text=r"""
-        ``run(init_params, A, b, A_bar=None)`` starts at ``init_params``, or at zero for ``None``. ``A`` is a
-        tree of matrices, one for each leaf of ``x``, or what ``matvec_A`` takes. It converges, whatever the
-        accuracy of ``solve``, if that makes the residual smaller (Higham, Accuracy and Stability of Numerical
-        Algorithms, 2002, chapter 12).
-    """,
-    error="the norm of the residual",
-    about={
-        "matvec_A, matvec_A_bar": "``matvec(A, x)`` with both matrices; without the latter they are the same.",
-        "solve": "``solve(matvec, b, init=...)``.",
-        "maxiter": "Largest number of corrections.",
-    },
-    example="""
-        >>> A = jnp.array([[4.0, 1.0], [1.0, 3.0]])
-        >>> refinement = jaxopt.IterativeRefinement(tol=1e-5)
-        >>> print(refinement.run(None, A, jnp.array([6.0, 7.0])).params.round(4))
-        [1. 2.]
     """,
 )

@@ -22,6 +22,8 @@ from dini import linear
 from dini.extend import trees
 
 from ._known import shows
+from ._krylov import Matvec, gmres, iterative, shifted
+from ._refinement import IterativeRefinement
 
 __all__ = [
     "solve_bicgstab",
@@ -35,32 +37,13 @@ __all__ = [
     "solve_qr",
 ]
 
-Matvec = Callable[[Any], Any]
 _A = "A = jnp.array([[2.0, 1.0], [0.0, 4.0]])"
-
-
-def _shifted(matvec: Matvec, ridge: Any) -> Matvec:
-    """Return the map with ``ridge`` times the identity added."""
-    return matvec if ridge is None else lambda v: trees.axpy(ridge, v, matvec(v))
 
 
 def _dense(matvec: Matvec, b: trees.Tree, ridge: Any, name: str, factorization: str) -> Any:
     structure = "positive definite" if factorization == "cholesky" else None
     solver = linear.Dense(factorization)  # pyright: ignore[reportArgumentType]
-    return linear.solve(_shifted(matvec, ridge), trees.inexact(b), structure=structure, solver=solver, name=name)
-
-
-def _iterative(
-    method: Any, matvec: Matvec, b: trees.Tree, ridge: Any, name: str, structure: Any = None, **settings: Any
-) -> Any:
-    """Solve by a Krylov method; JAX's names for its settings are turned into dini's."""
-    atol, tol = settings.pop("atol", 0.0), settings.pop("tol", None)
-    renamed = (("x0", "init"), ("max_steps", "maxiter"), ("preconditioner", "M"))
-    settings = {ours: settings.pop(theirs, None) for ours, theirs in renamed} | settings
-    # dini's tolerance is relative; without one the default asks for at least what an absolute one could
-    solver = method(rtol=None if tol is None or (not tol and atol) else float(tol), **settings)
-    how: dict[str, Any] = {"structure": structure, "solver": solver, "on_failure": "warn", "name": name}
-    return linear.solve(_shifted(matvec, ridge), trees.inexact(b), **how)
+    return linear.solve(shifted(matvec, ridge), trees.inexact(b), structure=structure, solver=solver, name=name)
 
 
 @shows("[1. 1.]", _A, "linear_solve.solve_lu(lambda x: A @ x, jnp.array([3.0, 4.0]))")
@@ -92,7 +75,7 @@ def solve_cholesky(matvec: Matvec, b: trees.Tree, ridge: Any = None) -> Any:
 )
 def solve_cg(matvec: Matvec, b: trees.Tree, ridge: Any = None, init: Any = None, **kwargs: Any) -> Any:
     """Solve by conjugate gradients, for a positive definite map: see :class:`dini.linear.CG`."""
-    return _iterative(linear.CG, matvec, b, ridge, "solve_cg", "positive definite", init=init, **kwargs)
+    return iterative(linear.CG, matvec, b, ridge, "solve_cg", "positive definite", init=init, **kwargs)
 
 
 @shows(
@@ -118,7 +101,7 @@ def solve_normal_cg(matvec: Matvec, b: trees.Tree, ridge: Any = None, init: Any 
             f"like b: given {trees.describe(like)} for a right-hand side with {trees.describe(b)}."
         ) from error
     normal = lambda v: transposed(matvec(v))[0]
-    return _iterative(linear.CG, normal, rhs, ridge, "solve_normal_cg", "positive definite", init=init, **kwargs)
+    return iterative(linear.CG, normal, rhs, ridge, "solve_normal_cg", "positive definite", init=init, **kwargs)
 
 
 @shows("[1. 1.]", _A, "linear_solve.solve_gmres(lambda x: A @ x, jnp.array([3.0, 4.0])).round(4)")
@@ -126,14 +109,13 @@ def solve_gmres(
     matvec: Matvec, b: trees.Tree, ridge: Any = None, init: Any = None, tol: float = 1e-5, **kwargs: Any
 ) -> Any:
     """Solve by restarted GMRES, for any regular map: see :class:`dini.linear.GMRES`."""
-    kwargs.pop("solve_method", None)
-    return _iterative(linear.GMRES, matvec, b, ridge, "solve_gmres", init=init, tol=tol, **kwargs)
+    return gmres(matvec, b, ridge, init, tol, **kwargs)
 
 
 @shows("[1. 1.]", _A, "linear_solve.solve_bicgstab(lambda x: A @ x, jnp.array([3.0, 4.0])).round(4)")
 def solve_bicgstab(matvec: Matvec, b: trees.Tree, ridge: Any = None, init: Any = None, **kwargs: Any) -> Any:
     """Solve by BiCGStab, for any regular map in short memory: see :class:`dini.linear.BiCGStab`."""
-    return _iterative(linear.BiCGStab, matvec, b, ridge, "solve_bicgstab", init=init, **kwargs)
+    return iterative(linear.BiCGStab, matvec, b, ridge, "solve_bicgstab", init=init, **kwargs)
 
 
 @shows(
@@ -157,8 +139,6 @@ def solve_iterative_refinement(
     effect.
     """
     if kwargs:
-        from ._special import IterativeRefinement
-
         refinement = IterativeRefinement(lambda _, x: matvec(x), solve=solve, maxiter=maxiter, tol=tol, **kwargs)
         return refinement.run(init, None, b).params
     b = trees.inexact(b)

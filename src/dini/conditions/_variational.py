@@ -17,7 +17,7 @@ from ..linear import Reduction
 from ..protocols import Composed
 from ..sets import Set
 from ..trees import Tree
-from ._descent import ProximalGradient, inverse_curvature
+from ._descent import ProximalGradient
 
 #: products with the Jacobian by which its size is estimated
 _PRODUCTS = 8
@@ -142,7 +142,7 @@ class VariationalInequality:
         return lambda u: self._ahead(u, step_size, args), self.constraint.project, self.constraint.kink_distance
 
     def _length(self, x: Tree, args: tuple[Tree, ...]) -> Any:
-        return inverse_curvature(lambda u: self.operator(u, *args), x) if self.step_size is None else self.step_size
+        return inverse_size(lambda u: self.operator(u, *args), x, 1.0) if self.step_size is None else self.step_size
 
     def _ahead(self, x: Tree, step_size: Any, args: tuple[Tree, ...]) -> Any:
         return trees.axpy(-jnp.asarray(step_size), self.operator(x, *args), x)

@@ -78,14 +78,14 @@ def on_a_solution(
     u = trees.varied(x)
     u = trees.scale((1 + trees.norm(x)) / trees.norm(u), u)
     size, scale = trees.norm(residual), trees.norm(jax.lax.stop_gradient(at.matvec(u)))
-    astray = jnp.zeros_like(size)
+    relative_error = jnp.zeros_like(size)
     if _equations.can_follow(x):
-        astray = _equations.followed(lambda u: at.function(u, parameters), x).astray.astype(size.dtype)
+        relative_error = _equations.followed(lambda u: at.function(u, parameters), x).error.astype(size.dtype)
 
     def report(figures: Any) -> DerivativeError:
-        size, scale, astray = map(float, figures)
-        if astray > TOLERANCE:
-            what = f"Newton's method from there shows an error of {100 * astray:.1g} % in one of its elements"
+        size, scale, relative_error = map(float, figures)
+        if relative_error > TOLERANCE:
+            what = f"Newton's method from there shows an error of {100 * relative_error:.1g} % in one of its elements"
         else:
             what = f"the residual is {size:.1e}, and a change of the point by its own size makes {scale:.1e}"
         return DerivativeError(
@@ -95,8 +95,8 @@ def on_a_solution(
             Status.CONDITION,
         )
 
-    wrong = ~(size <= TOLERANCE * scale) | (astray > TOLERANCE)
-    return guard(derivative, wrong, report, (jnp.stack([size, scale, astray]),), on_failure)
+    wrong = ~(size <= TOLERANCE * scale) | (relative_error > TOLERANCE)
+    return guard(derivative, wrong, report, (jnp.stack([size, scale, relative_error]),), on_failure)
 
 
 def as_declared(derivative: Any, at: Linearization, on_failure: OnFailure, name: str) -> Any:

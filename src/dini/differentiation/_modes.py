@@ -131,9 +131,21 @@ class Implicit(Differentiation):
         args: tuple[Tree, ...],
         monitor: Any,
         on_failure: OnFailure,
+    ) -> Outcome:
+        """Solve, and attach the implicit derivative."""
+        return self.attached(problem, solver, x, args, monitor, on_failure)
+
+    def attached(
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
         found: Outcome | None = None,
     ) -> Outcome:
-        """Solve, unless the outcome was ``found`` already, and attach the implicit derivative."""
+        """Return the outcome of a solve, which may have been ``found`` already, with the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
         if self.approximate:
             if not hasattr(problem, "residuals"):

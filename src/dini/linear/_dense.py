@@ -63,7 +63,7 @@ class DenseFactor:
     """A factorized matrix, or its transpose: solves, products, and what the pivots tell.
 
     ``rows`` is ``None`` after Cholesky; after LU it holds what the rows were divided by, and ``columns`` what the
-    columns were, if they were.
+    columns were.
     """
 
     matrix: Float[Array, "d d"]
@@ -88,16 +88,30 @@ class DenseFactor:
         if self.rows is None:
             return self.unravel(cholesky_solve(self.factor, rhs))
         if self.flipped:
-            rhs = rhs if self.columns is None else rhs / self.columns
-            return self.unravel(lu_solve(self.factor, rhs, transposed=True) / self.rows)
-        w = lu_solve(self.factor, rhs / self.rows)
-        return self.unravel(w if self.columns is None else w / self.columns)
+            return self.unravel(lu_solve(self.factor, rhs / self.columns, transposed=True) / self.rows)
+        return self.unravel(lu_solve(self.factor, rhs / self.rows) / self.columns)
 
     def product(self, w: Tree) -> Any:
         """Return the product."""
         w = self.flat(w)
         # the columns lie one after another: of a symmetric matrix they are the rows
         return self.unravel(dot(w, self.matrix) if self.flipped or self.rows is None else dot(self.matrix, w))
+
+    def residual(self, w: Tree, b: Any) -> jax.Array:
+        """Return the largest residual of an equation, relative to the largest right-hand side.
+
+        Each equation is divided by its size: in units of their own, the rounding errors of one are larger than another.
+        """
+        if self.rows is None:
+            # by the matrix's own diagonal, as its equations and its unknowns have the same units
+            root = jnp.sqrt(_diagonal(self.matrix))
+            sizes = jnp.where(root > 0, root, 1)
+        else:
+            sizes = self.columns if self.flipped else self.rows
+        rhs = self.flat(b) / sizes
+        left = jnp.max(jnp.abs(self.flat(self.product(w)) / sizes - rhs), initial=0)
+        top = jnp.max(jnp.abs(rhs), initial=0)
+        return left / jnp.where(top > 0, top, 1)
 
     @property
     def singular(self) -> jax.Array:
@@ -114,8 +128,8 @@ class Dense:
     """Factorization of the materialized matrix: Cholesky where it is positive definite, else LU with partial pivoting.
 
     The matrix costs ``d`` products, formed as one batch, and ``d**2`` numbers of memory. Before LU the rows are scaled
-    to unit largest element, those of a symmetric matrix together with their columns. The solve is called failed when a
-    pivot is zero to working precision: after Cholesky, when less than ``d * eps`` of a diagonal element is left (a
+    to unit largest element and then the columns, those of a symmetric matrix together. The solve is called failed when
+    a pivot is zero to working precision: after Cholesky, when less than ``d * eps`` of a diagonal element is left (a
     matrix that is not positive definite is one such case); after LU, when the smallest pivot is below ``d * eps`` times
     the largest.
 
@@ -137,12 +151,13 @@ class Dense:
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
             return DenseFactor(matrix, cholesky(matrix), None, unravel)
-        rows, columns = _sizes(matrix), None
         if structure == "symmetric":
             # blocks of unlike units, as of a Hessian and constraints, by one scale of a row and its column
             rows = columns = symmetric_scales(matrix)
-        scaled = matrix / rows[:, None] if columns is None else matrix / rows[:, None] / columns[None, :]
-        return DenseFactor(matrix, lu(scaled), rows, unravel, columns=columns)
+        else:
+            rows = _sizes(matrix)
+            columns = _sizes((matrix / rows[:, None]).T)
+        return DenseFactor(matrix, lu(matrix / rows[:, None] / columns[None, :]), rows, unravel, columns=columns)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""

@@ -222,16 +222,15 @@ class System:
 
         It is scaled to unit size before, so that the squares of small numbers do not underflow, and the true residual
         is computed after. ``rough`` asks an iterative solver for the leading digits only. A dense system measures
-        sizes by the largest element, which is less to compile.
+        sizes by the largest element, of equations of unit size, and by its matrix: to rounding it is the same, and
+        nothing more to compile.
         """
         top = trees.max_abs(b)
         unit = jnp.where(top > 0, top, 1)
         b = trees.scale(1 / unit, b)
         if self.dense:
             w = self.factor.solve(b)
-            # by the matrix: the same to rounding, and nothing more to compile
-            residual = trees.max_abs(trees.sub(self.product(w), b))
-            return Solved(trees.scale(unit, w), residual, self.factor.singular)
+            return Solved(trees.scale(unit, w), self.factor.residual(w, b), self.factor.singular)
         # to unit norm, in two steps: the square of a small number underflows
         size = trees.norm(b)
         size = jnp.where(size > 0, size, 1)

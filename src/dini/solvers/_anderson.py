@@ -63,8 +63,8 @@ class Anderson(Solver):
 
     Where the residual is not finite or exceeds ``growth`` times the smallest so far, the differences are dropped, the
     method goes back to the best point, and mixes with half the :math:`\beta` from there. The error is :math:`\|T(x) -
-    x\|_2` at the point before the step. Where it meets the test although an element is wrong beside its own size, the
-    method starts again in variables of unit size, and so is the error measured then.
+    x\|_2` at the point before the step. If it meets the test although an element is wrong relative to its own size, the
+    method starts again in variables of unit size, and the error is measured in these.
 
     Parameters
     ----------

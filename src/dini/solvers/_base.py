@@ -95,8 +95,8 @@ class Solver:
         Whether it takes its steps in scaled variables: a method ``begin(problem, x, scales, args)`` returns the state
         before the first step, with the scales of :mod:`dini.scaling`, or ``None`` where there are none.
     tests_elements
-        Whether its stopping test for equations holds for each element of the unknown beside its own size; results of
-        others are verified.
+        Whether its stopping test for equations holds for each element of the unknown relative to its own size; results
+        of others are verified.
     steps_to_take
         How many steps are taken, whatever the test says and ``max_steps`` is; ``None`` leaves that to the test. The
         argument ``steps`` of :func:`dini.solve` sets it.

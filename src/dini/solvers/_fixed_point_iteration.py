@@ -34,8 +34,8 @@ class FixedPointIteration(Solver):
 
     .. math:: x \leftarrow (1 - \omega) x + \omega T(x) . \qquad (1)
 
-    The error is :math:`\|T(x) - x\|_2` at the point before the step. Where it meets the test although an element is
-    wrong beside its own size, the iteration goes on with an error that is measured in units of the elements' sizes.
+    The error is :math:`\|T(x) - x\|_2` at the point before the step. If it meets the test although an element is
+    wrong relative to its own size, the iteration continues, and the error is measured in units of the elements' sizes.
 
     Parameters
     ----------

@@ -58,7 +58,8 @@ class LevenbergMarquardt(ResidualSolver):
         [0, 1]; after a failure it is at least the model's curvature along the step, :math:`p^\top B p / \|D p\|^2`.
         ``"trust region"``: :math:`\mu` is such that :math:`\|D p\|` is the radius :math:`\Delta` of a trust region, or
         zero where the Gauss-Newton step lies inside (Moré); two Newton iterations (3) on that equation, which start at
-        the last :math:`\mu`, are made in a step.
+        the last :math:`\mu`, are made in a step. ``"levenberg"``: (2) as published, with one ``D`` for all unknowns
+        and steps, the largest norm of a column at the start; the units of the unknowns count.
     linear_solver
         ``"cholesky"`` of the normal equations; ``"qr"`` of the damped Jacobian, twice the cost, which does not square
         the condition number; ``"cg"``, conjugate gradients on the normal equations with products alone. Default,
@@ -102,7 +103,7 @@ class LevenbergMarquardt(ResidualSolver):
     """
 
     damping: Any = 1e-3
-    strategy: Literal["nielsen", "trust region"] = field(default="nielsen", metadata={"static": True})
+    strategy: Literal["nielsen", "trust region", "levenberg"] = field(default="nielsen", metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     hessian: Literal["gauss-newton", "secant"] = field(default="secant", metadata={"static": True})
     geodesic: bool = field(default=False, metadata={"static": True})
@@ -114,11 +115,16 @@ class LevenbergMarquardt(ResidualSolver):
         self._check_settings(tol)
         require_positive("LevenbergMarquardt's damping", self.damping)
         require_choice("LevenbergMarquardt's hessian", self.hessian, ("gauss-newton", "secant"))
-        require_choice("LevenbergMarquardt's strategy", self.strategy, ("nielsen", "trust region"))
+        require_choice("LevenbergMarquardt's strategy", self.strategy, ("nielsen", "trust region", "levenberg"))
 
     @property
     def _nielsen(self) -> bool:
-        return self.strategy == "nielsen"
+        return self.strategy != "trust region"
+
+    def _scale(self, scale: Any, norms: Any, accept: Any, first: Any) -> Any:
+        if self.strategy == "levenberg":
+            return jnp.where(first, jnp.max(norms), scale)
+        return super()._scale(scale, norms, accept, first)
 
     def _start(self, dtype: Any) -> Control:
         zero = jnp.zeros((), dtype)
@@ -135,7 +141,8 @@ class LevenbergMarquardt(ResidualSolver):
             shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
             # after many successes the damping is so small that doubling it does not shorten a step: as much as the
             # model's curvature along it halves it
-            grown = jnp.maximum(control.damping * control.growth, control.curvature)
+            least = 0 if self.strategy == "levenberg" else control.curvature
+            grown = jnp.maximum(control.damping * control.growth, least)
             damping = jnp.where(accept, control.damping * shrink, grown)
             return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
         region, factor = control.region.accepted_by_bound(ratio, state, control.damping == 0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from ..protocols import AnySolver
 from ..solvers import Solver
 from ..solving import solve
 from ._registry import Case, cases
+from ._requirements import requirement
 
 #: transformations of the battery
 TRANSFORMATIONS = ("derivatives", "vmap", "hessian", "closure", "float32")
@@ -27,7 +29,10 @@ TRANSFORMATIONS = ("derivatives", "vmap", "hessian", "closure", "float32")
 
 @dataclass(frozen=True)
 class Check:
-    """One cell: call it to run it; it raises ``AssertionError`` where the result is wrong."""
+    """One cell: call it to run it; it raises ``AssertionError`` where the result is wrong.
+
+    Whatever it raises has a note that names the requirement of a solver that is not met.
+    """
 
     case: Case
     solver: Solver
@@ -43,7 +48,19 @@ class Check:
 
     def __call__(self) -> None:
         """Run the check."""
-        getattr(self, f"_{self.transformation}")()
+        try:
+            getattr(self, f"_{self.transformation}")()
+        except Exception as error:
+            error.add_note(f"Requirement: {self.requirement()}.")
+            raise
+
+    def requirement(self) -> str:
+        """Return which requirement of a solver is not met, where the check fails."""
+        solver = self.solver
+        if self.transformation == "float32":
+            solver = dataclasses.replace(solver, rtol=None, atol=None)
+        rtol = 1e-2 if self.transformation == "float32" else self.rtol
+        return requirement(solver, self.case, self.differentiation, self.transformation, rtol)
 
     def _solve(self, theta: Any, init: Any, differentiation: Any = None) -> Any:
         problem, args = self.case.make(theta)
@@ -150,6 +167,67 @@ def _solution_and_jacobians(solution: Callable[[Any], Any], theta: Any) -> tuple
     return x, columns, rows
 
 
+class Battery(Sequence[Check]):
+    """The checks of a solver, as :func:`battery` returns them: a sequence, and a function that runs them all."""
+
+    def __init__(self, solver: Solver, checks: tuple[Check, ...]) -> None:
+        self.solver = solver
+        self._checks = checks
+        self._looked_at = False
+
+    @overload
+    def __getitem__(self, place: int) -> Check: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Check]: ...
+    def __getitem__(self, place: int | slice) -> Check | Sequence[Check]:
+        self._looked_at = True
+        return self._checks[place]
+
+    def __len__(self) -> int:
+        return len(self._checks)
+
+    def __call__(self) -> str:
+        """Run all checks, and return what was run, in a sentence.
+
+        Raises
+        ------
+        AssertionError
+            Where checks fail: each with what it raised, and the requirement of a solver that is not met.
+        """
+        failed = []
+        for check in self:
+            try:
+                check()
+            except Exception as error:
+                said = f"{type(error).__name__}: {error} {error.__notes__[-1]}".split()
+                failed.append(f"{check.name}\n    {' '.join(said)}")
+        if failed:
+            raise AssertionError(
+                f"{self.solver.name} failed {len(failed)} of {len(self)} checks, {self._about()}:\n" + "\n".join(failed)
+            )
+        return f"{self.solver.name} passed {len(self)} checks: {self._about()}"
+
+    def _about(self) -> str:
+        def each(names: Iterable[str], what: str) -> str:
+            known = list(dict.fromkeys(names))
+            return f"{len(known)} {what}{'' if len(known) == 1 else 's'} ({', '.join(known)})"
+
+        problems = each((check.case.name for check in self._checks), "problem")
+        modes = each((type(check.differentiation).__name__ for check in self._checks), "mode")
+        return f"{problems} x {modes} x {', '.join(dict.fromkeys(check.transformation for check in self._checks))}"
+
+    def __repr__(self) -> str:
+        return f"<battery of {len(self)} checks of {self.solver.name}: {self._about()}; call it to run them>"
+
+    def __del__(self) -> None:
+        if not getattr(self, "_looked_at", True):
+            warnings.warn(
+                f"battery({self.solver.name}) has {len(self)} checks, and none was run. Call what it returns, "
+                "battery(solver)(), or each of its checks.",
+                stacklevel=2,
+            )
+
+
 #: cells that cannot hold, each with its reason
 def _skipped(case: Case, solver: AnySolver, differentiation: Any, transformation: str) -> str | None:
     one_step = isinstance(differentiation, OneStep)
@@ -182,8 +260,11 @@ def battery(
     names: Sequence[str] | None = None,
     without: Sequence[str] = (),
     rtol: float = 1e-6,
-) -> Iterator[Check]:
-    """Yield the checks that apply to a solver: every registered problem that it takes, in every mode.
+) -> Battery:
+    """Return the checks that apply to a solver: every registered problem that it takes, in every mode.
+
+    Call the result to run all of them: ``battery(solver)()`` says what was run, and raises one exception for all that
+    fail. Or run them one by one, as tests of their own. Checks that are never looked at are warned of.
 
     Parameters
     ----------
@@ -197,23 +278,49 @@ def battery(
     rtol
         Relative tolerance of solutions and Jacobians against the closed form.
 
+    Raises
+    ------
+    ValueError
+        Where a name is none of a case or a transformation, or no check is left.
+
     Examples
     --------
+    >>> import dini, jax
+    >>> from dini.testing import battery
+    >>> with jax.enable_x64(True):
+    ...     print(battery(dini.Newton(rtol=1e-12), names=["cubic"], transformations=["derivatives"])())
+    Newton passed 3 checks: 1 problem (cubic) x 3 modes (Implicit, Unrolled, OneStep) x derivatives
+
     In a test file of your own, one line a solver:
 
-    >>> import dini
-    >>> from dini.testing import battery
     >>> checks = list(battery(dini.Newton(rtol=1e-12), names=["cubic"]))
     >>> checks[0].name
     'Newton-cubic-Implicit-derivatives'
     """
-    for case in cases():
-        if case.name in without or (names is not None and case.name not in names) or not case.fits(solver):
-            continue
-        for differentiation in modes:
-            for transformation in transformations:
-                if _skipped(case, solver, differentiation, transformation) is None:
-                    yield Check(case, solver, differentiation, transformation, rtol)
+    known = [case.name for case in cases()]
+    for argument, given, able in (
+        ("names", names or (), known),
+        ("without", without, known),
+        ("transformations", transformations, TRANSFORMATIONS),
+    ):
+        wrong = [name for name in given if name not in able]
+        if wrong:
+            raise ValueError(f"battery's {argument} must be some of {', '.join(able)}: given {', '.join(wrong)}.")
+    chosen = [case for case in cases() if case.name not in without and (names is None or case.name in names)]
+    checks = tuple(
+        Check(case, solver, differentiation, transformation, rtol)
+        for case in chosen
+        if case.fits(solver)
+        for differentiation in modes
+        for transformation in transformations
+        if _skipped(case, solver, differentiation, transformation) is None
+    )
+    if not checks:
+        raise ValueError(
+            f"No check applies to {solver.name}: it takes none of {', '.join(case.name for case in chosen)} "
+            "in the modes and transformations that were asked for. See its `solves` and `composite`."
+        )
+    return Battery(solver, checks)
 
 
 def cells_left_out(solver: Solver, modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep())) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-r"""Verify a root, a fixed point, or a point from elsewhere: each element relative to its own size.
+r"""Verify a root, a fixed point, or a given point: each element relative to its own size.
 
 A norm depends on the largest elements only: of the unknowns 1e6 and 1e-4, the second may have any value.
 
@@ -11,7 +11,7 @@ where
 The sum is the contribution of the elements of ``x`` to element ``i``: an element that is small because large terms
 cancel cannot be more accurate. Differences of ``T`` along :math:`s \circ x`, of random signs ``s``, show it.
 
-**A root**, and a point from elsewhere. Newton's method starts there, with a dense Jacobian. Where it converges to a
+**A root**, and a given point. Newton's method starts there, with a dense Jacobian. Where it converges to a
 point :math:`x^\star`, the point is off by :math:`|x_i - x^\star_i|`. An element counts if that and :math:`x^\star_i`
 are known to a tenth: both exceed ten times the last step and its rounding error,
 
@@ -77,9 +77,9 @@ def examiner(
 
     def examine(x: Tree, claimed: Any, alone: Any, fresh: Any) -> Finding:
         del alone, fresh
-        point, astray = followed(lambda u: problem.residual(u, *args), x, claimed)
-        refused = claimed & (astray > MISSED * rtol)
-        return Finding(trees.zeros_like(x), trees.where(refused, point, x), refused, jnp.zeros_like(astray), no)
+        point, error = followed(lambda u: problem.residual(u, *args), x, claimed)
+        refused = claimed & (error > MISSED * rtol)
+        return Finding(trees.zeros_like(x), trees.where(refused, point, x), refused, jnp.zeros_like(error), no)
 
     return examine
 
@@ -107,7 +107,7 @@ def _sizes(map: Callable[[Tree], Tree], x: Tree, start: Tree, wanted: Any) -> tu
 
 
 def longest(move: Tree, sizes: Tree, rtol: Any) -> Any:
-    """Return the largest element of a vector beside its size, in units of a tolerance."""
+    """Return the largest element of a vector relative to its size, in units of a tolerance."""
 
     def one(r: Any, size: Any) -> Any:
         tol = rtol * size
@@ -121,7 +121,7 @@ class Followed(NamedTuple):
     """Where Newton's method has settled, and the largest relative error of an element that counts, else zero."""
 
     point: Tree
-    astray: Any
+    error: Any
 
 
 def followed(function: Callable[[Tree], Tree], x: Tree, wanted: Any = True) -> Followed:
@@ -151,8 +151,8 @@ def followed(function: Callable[[Tree], Tree], x: Tree, wanted: Any = True) -> F
     _, u, move, noise = jax.lax.while_loop(going, step, begin)
     error, size, doubt = jnp.abs(flat - u), jnp.abs(u), KNOWN * (move + noise)
     counts = (size > doubt) & (error > doubt)
-    astray = jnp.max(jnp.where(counts, error / jnp.where(counts, size, 1), 0), initial=0)
-    return Followed(unravel(u), astray)
+    largest = jnp.max(jnp.where(counts, error / jnp.where(counts, size, 1), 0), initial=0)
+    return Followed(unravel(u), largest)
 
 
 def can_follow(x: Tree) -> bool:

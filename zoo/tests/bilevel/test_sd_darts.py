@@ -262,7 +262,7 @@ def test_sharpness_of_a_known_function():
         (lambda: TeacherBuffer(0), "size must be at least 1"),
         (lambda: arch_gradient(None, None, 1.0, 1.0, None, None, mode="second"), "xi must be given"),
         (lambda: arch_gradient(None, None, 1.0, 1.0, None, None, mode="third"), "mode must be one of"),
-        (lambda: arch_gradient(None, None, 1.0, 1.0, None, None, mode="second", xi=-1.0), "xi must be positive"),
+        (lambda: arch_gradient(None, None, 1.0, 1.0, None, None, mode="second", xi=-1.0), "xi must be zero or more"),
         (lambda: Search(None, None, None, interval=0), "interval must be at least 1"),
         (lambda: self_distillation_loss(jnp.ones((2, 3)), jnp.ones((3, 2))), "teacher_probs must have the shape"),
         (

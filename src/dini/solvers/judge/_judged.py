@@ -54,8 +54,8 @@ def judged(
     if not isinstance(problem, _RELATIVE) and _equations.can_follow(x):
         condition = problem.condition.at(problem, x, *args)
         asked = holds & (rtol > 0) & ~(error <= (0.0 if solver.atol is None else solver.atol))
-        astray = _equations.followed(lambda u: condition(problem, u, *args), x, asked).astray
-        holds &= ~(astray > MISSED * rtol)
+        relative = _equations.followed(lambda u: condition(problem, u, *args), x, asked).error
+        holds &= ~(relative > MISSED * rtol)
     end = jnp.where(holds, Status.CONVERGED, end).astype(jnp.int32)
     return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
 

@@ -125,6 +125,11 @@ class ResidualSolver(Solver):
         """Return the control before the first step."""
         raise NotImplementedError
 
+    def _scale(self, scale: Any, norms: Any, accept: Any, first: Any) -> Any:
+        """Return the scale of the unknowns after a trial, from the norms of the Jacobian's columns."""
+        del first
+        return _remembered(scale, norms, accept)
+
     def _judged(self, control: Any, accept: Any, ratio: Any, state: State) -> Any:
         """Return the control after a trial."""
         raise NotImplementedError
@@ -159,7 +164,7 @@ class ResidualSolver(Solver):
         u, gradient, first = verdict.u, verdict.gradient, seen.first
         # the largest norms lately keep the steps from growing where a column has become small
         norms = algebra.norms(store, gradient, space, u)
-        scale = jax.lax.stop_gradient(_remembered(state.scale, norms, verdict.accept))
+        scale = jax.lax.stop_gradient(self._scale(state.scale, norms, verdict.accept, first))
         control = jax.lax.stop_gradient(self._judged(state.control, verdict.accept, verdict.ratio, state))
         control = trees.where(first, state.control, control)
         model = algebra(store, gradient, _evened(scale), space.free(u, gradient), space, u)

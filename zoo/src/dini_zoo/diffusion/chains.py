@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, decreasing, known, one_of, same_shape, taken
+from dini_zoo.kit.checking import at_least, decreasing, holds, known, one_of, same_shape, taken
 
 from .processes import VPSDE, Process, beside
 
@@ -106,17 +106,21 @@ class Chain(eqx.Module):
         if self.alpha_bar.ndim != 1 or not len(self.alpha_bar):
             raise ValueError(f"alpha_bar must be a vector, a level or more: given shape {self.alpha_bar.shape}.")
         self.times = jnp.arange(len(self.alpha_bar)) if times is None else jnp.asarray(times)
-        if known(alpha_bar) and not (self.alpha_bar[-1] > 0 and self.alpha_bar[0] < 1):
-            raise ValueError(
+        holds(
+            # as it was rounded: near 1 that makes a difference
+            np.asarray(alpha_bar).astype(self.alpha_bar.dtype) if known(alpha_bar) else self.alpha_bar,
+            lambda level: (level[-1] > 0) & (level[0] < 1),
+            lambda: (
                 "alpha_bar must be within (0, 1), the data's level 1 not among them: given "
                 f"{np.asarray(alpha_bar)} ({self.alpha_bar.dtype})."
-            )
+            ),
+        )
         decreasing("alpha_bar", alpha_bar)
         if self.times.shape != self.alpha_bar.shape:
             raise ValueError(f"There must be one time for each level: given {len(self.times)} and {len(self)}.")
 
     @classmethod
-    def of_betas(cls, betas: Any) -> Chain:
+    def of_betas(cls, betas: Float[Array, " T"]) -> Chain:
         r"""From the variances of its steps: :math:`\bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`.
 
         Known variances are multiplied in double precision.

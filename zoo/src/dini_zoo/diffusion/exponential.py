@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import decreasing, known, one_of
+from dini_zoo.kit.checking import at_least, decreasing, known, one_of
 
 from .processes import Field, Process
 
@@ -68,6 +68,8 @@ def _phi(h: Array, k: int) -> Array:
 
 def orders(steps: int, order: int, lower_final: bool | None = None) -> list[int]:
     """The order of each step: it rises from 1, and with `lower_final` falls to 1 (by default, below 15 steps)."""
+    at_least("steps", steps, 1)
+    at_least("order", order, 1)
     lower = steps < FEW_STEPS if lower_final is None else lower_final
     return [min(order, i, steps - i + 1 if lower else order) for i in range(1, steps + 1)]
 

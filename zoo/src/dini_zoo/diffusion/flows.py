@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import at_least, positive
+from dini_zoo.kit.checking import at_least, positive, real
 
 from .processes import Field, Process
 
@@ -53,6 +53,8 @@ def integrate(
     """
     positive("rtol", rtol)
     positive("atol", atol)
+    real("t0", t0)
+    real("t1", t1)
     first, controller = None, diffrax.PIDController(rtol=rtol, atol=atol)
     if isinstance(steps, int):
         at_least("steps", steps, 1)

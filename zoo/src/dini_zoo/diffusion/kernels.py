@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, decreasing, known, not_negative
+from dini_zoo.kit.checking import at_least, decreasing, holds, known, not_negative, whole, within
 
 from .chains import Chain
 from .masked import filled, revealed, token_probabilities
@@ -140,12 +141,18 @@ class MaskedReverse(eqx.Module):
     mask: int = eqx.field(static=True)
 
     def __init__(self, denoise: Field, masks: Any, length: int, mask: int):
+        at_least("length", length, 1)
+        at_least("mask", mask, 0)
         self.denoise, self.masks, self.length, self.mask = denoise, jnp.asarray(masks), length, mask
         if self.masks.ndim != 1 or len(self.masks) < 2:
             raise ValueError(f"masks must be a vector for levels 0 to T, T at least 1: given shape {self.masks.shape}.")
-        decreasing("the chance that a token is seen", None if not known(masks) else 1 - self.masks)
-        if known(masks) and not (self.masks[0] == 0 and self.masks[-1] <= 1):
-            raise ValueError(f"masks must rise from 0 to at most 1: given {masks}.")
+        levels = np.asarray(masks) if known(masks) else self.masks
+        decreasing("the chance that a token is seen", 1 - levels)
+        holds(
+            levels,
+            lambda levels: (levels[0] == 0) & (levels[-1] <= 1),
+            lambda: f"masks must rise from 0 to at most 1: given {masks}.",
+        )
 
     @property
     def steps(self) -> int:
@@ -161,8 +168,9 @@ class MaskedReverse(eqx.Module):
         """Sequences with nothing to be seen."""
         return jnp.full((n, self.length), self.mask)
 
-    def predict(self, x: Array, t: Any) -> Float[Array, "n L K"]:
+    def predict(self, x: Int[Array, "n L"], t: Any) -> Float[Array, "n L K"]:
         """The probabilities of each token."""
+        within("t", t, len(self.masks))
         return token_probabilities(self.denoise(x, self.masks[t]), x, mask=self.mask)
 
     def draw(self, key: Array, x: Array, predicted: Array, t: Any, n: int) -> Array:
@@ -178,6 +186,7 @@ class MaskedReverse(eqx.Module):
 
 def start_key_of(key: Array, steps: int) -> Array:
     """The key of the first points; those of the steps are split from `key` itself."""
+    whole("steps", steps)
     return jax.random.fold_in(key, steps + 1)
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, positive
+from dini_zoo.kit.checking import at_least, inside, known, positive
 
 from .processes import Field
 
@@ -59,9 +59,17 @@ def linear_masks(steps: int, *, highest: float = 1.0) -> Float[Array, " T1"]:
 def token_probabilities(
     logits: Float[Array, "... L K"], x: Int[Array, "... L"], *, mask: int
 ) -> Float[Array, "... L K"]:
-    """The law of each token of the clean sequence: by the logits where it is hidden, certain where it is seen."""
+    """The law of each token of the clean sequence: by the logits where it is hidden, certain where it is seen.
+
+    Raises `ValueError` for numbers that are no tokens; where they are traced, their law is NaN.
+    """
+    at_least("mask", mask, 0)
+    x = x if known(x) else jnp.asarray(x)
+    hidden = x == mask
+    right = inside("x", np.where(hidden, 0, x) if known(x) else jnp.where(hidden, 0, x), logits.shape[-1])
     seen = jax.nn.one_hot(x, logits.shape[-1], dtype=logits.dtype)
-    return jnp.where((x == mask)[..., None], jax.nn.softmax(logits, axis=-1), seen)
+    found = jnp.where(hidden[..., None], jax.nn.softmax(logits, axis=-1), seen)
+    return found if right is True else jnp.where(right[..., None], found, jnp.nan)
 
 
 def filled(

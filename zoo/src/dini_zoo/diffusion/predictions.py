@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import one_of
+from dini_zoo.kit.checking import not_negative, one_of
 
 from .processes import Field, Process, beside
 
@@ -54,6 +54,8 @@ def convert(
     """
     one_of("source", source, PREDICTIONS)
     one_of("target", target, PREDICTIONS)
+    not_negative("alpha", alpha)
+    not_negative("sigma", sigma)
     if source == target:
         return value
     a, s = beside(alpha, x), beside(sigma, x)

@@ -24,6 +24,8 @@ from dini_zoo.kit.checking import positive
 #: What can be sampled: a function of a batch of points `(n, ...)` and of a time, a number or one for each point. Losses
 #: call it with times `(n,)`, samplers with a number; `networks.Timed` makes what takes one of the two take both.
 type Field = Callable[[Any, Any], Any]
+#: One for a batch, or one for each point of it.
+type Time = Float[Array, " n"] | Float[Array, ""] | float
 
 
 def beside(value: Any, x: Array) -> Array:
@@ -68,11 +70,11 @@ class Process(eqx.Module):
         r""":math:`\lambda_t = \log(\alpha_t / \sigma_t)`, half the logarithm of the ratio of signal to noise."""
         return jnp.log(self.alpha(t)) - jnp.log(self.sigma(t))
 
-    def marginal(self, x0: Float[Array, "n ..."], t: Any) -> tuple[Array, Array]:
+    def marginal(self, x0: Float[Array, "n ..."], t: Time) -> tuple[Array, Array]:
         """Mean and standard deviation of :math:`x_t` given :math:`x_0`."""
         return beside(self.alpha(t), x0) * x0, beside(self.sigma(t), x0)
 
-    def sample(self, key: Array, x0: Float[Array, "n ..."], t: Any) -> tuple[Array, Array]:
+    def sample(self, key: Array, x0: Float[Array, "n ..."], t: Time) -> tuple[Array, Array]:
         """A draw of :math:`x_t` given :math:`x_0`, and the standard normal noise in it."""
         noise = jax.random.normal(key, x0.shape, x0.dtype)
         mean, std = self.marginal(x0, t)

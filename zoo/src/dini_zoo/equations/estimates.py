@@ -30,7 +30,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from ..kit.checking import positive
+from ..kit.checking import at_least, positive, same_tree
 from .arguments import tolerances
 
 #: A norm of a tree of arrays.
@@ -87,6 +87,8 @@ def scaled_error(error: PyTree, y0: PyTree, y1: PyTree, *, rtol: Any, atol: Any,
     >>> print(f"{scaled_error(jnp.array([1e-3, 0.0]), jnp.ones(2), jnp.zeros(2), rtol=1e-3, atol=0.0):.4f}")
     0.7071
     """
+    same_tree("error", error, "y0", y0)
+    same_tree("y1", y1, "y0", y0)
 
     def ratio(e: Array, a: Array, b: Array) -> tuple[Array, Array]:
         unit = atol + rtol * jnp.maximum(jnp.abs(a), jnp.abs(b))
@@ -304,7 +306,8 @@ def exponential_schedule(start: float, end: float, steps: int) -> optax.Schedule
     >>> print([round(float(schedule(t)), 6) for t in (0, 5, 10, 20)])
     [100.0, 10.0, 1.0, 1.0]
     """
-    for name, value in (("start", start), ("end", end), ("steps", steps)):
+    at_least("steps", steps, 1)
+    for name, value in (("start", start), ("end", end)):
         positive(name, value)
     if start == end:
         return optax.constant_schedule(start)

@@ -32,6 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import AbstractArray
 
+from .checking import floating, gather, gathered, marked
+
 type Shape = tuple[int, ...]
 
 
@@ -361,8 +363,33 @@ class _Arguments:
             raise wrong from None
         return tuple(new), given
 
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the function returns, or makes, marked where a check of traced values within it fails."""
+        args, kwargs = self(args, kwargs)
+        with gathered() as right:
+            found = function(*args, **kwargs)
+        if not right:
+            return found
+        if function.__name__ in MAKES:
+            return _mark_object(args[0], right)
+        if any(map(floating, jax.tree.leaves(found))):
+            return marked(found, *right)
+        # a check by itself, or what is made is no number: the call around this one is marked
+        gather(*right)
+        return found
 
+
+#: What makes an object, and returns none.
+MAKES = ("__init__", "__check_init__")
 _JITTED = type(jax.jit(lambda: None))
+
+
+def _mark_object(made: Any, right: list[jax.Array]) -> None:
+    """Mark the arrays of an object whose constructor was given traced values that may be wrong."""
+    static = {one.name for one in getattr(made, "__dataclass_fields__", {}).values() if one.metadata.get("static")}
+    for name, value in vars(made).items():
+        if name not in static and any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)):
+            object.__setattr__(made, name, marked(value, *right))
 
 
 def enforced(function: Callable[..., Any], spaces: Sequence[str] = ()) -> Callable[..., Any]:
@@ -374,8 +401,7 @@ def enforced(function: Callable[..., Any], spaces: Sequence[str] = ()) -> Callab
     ready = _Arguments(function, spaces)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = ready(args, kwargs)
-        return function(*args, **kwargs)
+        return ready.call(function, args, kwargs)
 
     # its globals are those of the module, by which doctest knows whose it is
     whole = types.FunctionType(call.__code__, inner.__globals__, inner.__name__, None, call.__closure__)
@@ -398,12 +424,12 @@ def _made_by_jax(kind: type) -> bool:
 
 
 def _in_class(kind: type, module: str) -> None:
-    """Enforce the annotations of a class's constructor and public methods."""
+    """Enforce the annotations of a class's constructor and public methods; of a private one the constructor's alone."""
     if getattr(kind, "_is_protocol", False):
         return
     spaces = [one.__module__ for one in kind.__mro__]
     for name, value in list(vars(kind).items()):
-        if name.startswith("_") and name not in ("__init__", "__call__"):
+        if (name.startswith("_") or kind.__name__.startswith("_")) and name not in (*MAKES, "__call__"):
             continue
         if name == "__init__" and _made_by_jax(kind):
             continue
@@ -420,9 +446,13 @@ def _in_class(kind: type, module: str) -> None:
 def enforce(module: types.ModuleType) -> None:
     """Enforce the annotations of all public functions and classes that a module defines."""
     for name, value in list(vars(module).items()):
-        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+        if getattr(value, "__module__", None) != module.__name__:
             continue
-        if isinstance(value, types.FunctionType | _JITTED) and hasattr(inspect.unwrap(value), "__globals__"):
+        if (
+            isinstance(value, types.FunctionType | _JITTED)
+            and not name.startswith("_")
+            and hasattr(inspect.unwrap(value), "__globals__")
+        ):
             setattr(module, name, enforced(value))
         elif inspect.isclass(value) and not issubclass(value, tuple | enum.Enum | BaseException):
             _in_class(value, module.__name__)

@@ -318,6 +318,8 @@ def _narrow(share: Any, radius: Any) -> Exception:
 
 def soba(oracles: Oracles, rate: optax.ScalarOrSchedule, *, nu: Any, gamma: Any, damping: Any = 0.0) -> BOREP:
     """SOBA: one step of each variable at a time, the outer one along the hypergradient's estimate as it is."""
+    if not callable(rate):
+        not_negative("rate", rate)
     return BOREP(oracles, optax.scale_by_learning_rate(rate), nu, gamma, 1, 1, damping=damping)
 
 
@@ -325,6 +327,8 @@ def ma_soba(
     oracles: Oracles, rate: optax.ScalarOrSchedule, *, nu: Any, gamma: Any, beta: float = 0.9, damping: Any = 0.0
 ) -> BOREP:
     """MA-SOBA: as :func:`soba`, along an average of the estimates."""
+    if not callable(rate):
+        not_negative("rate", rate)
     average = optax.chain(optax.ema(beta, debias=False), optax.scale_by_learning_rate(rate))
     return BOREP(oracles, average, nu, gamma, 1, 1, damping=damping)
 

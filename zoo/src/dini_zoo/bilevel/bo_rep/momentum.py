@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import known, positive
+from dini_zoo.kit.checking import holds, positive
 
 Tree = Any
 
@@ -63,6 +63,9 @@ def normalized_momentum(eta: optax.ScalarOrSchedule, beta: float = 0.9) -> optax
     """
     if not callable(eta):
         positive("eta", eta)
-    if known(beta) and not 0 <= beta < 1:
-        raise ValueError(f"beta must be from 0 to less than 1: given {beta}.")
+    holds(
+        beta,
+        lambda beta: (beta >= 0) & (beta < 1),
+        lambda: f"beta must be from 0 to less than 1: given {beta}.",
+    )
     return optax.chain(optax.ema(beta, debias=False), normalize(), optax.scale_by_learning_rate(eta))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from dini_zoo.kit.checking import at_least, known, positive
+from dini_zoo.kit.checking import at_least, floats, holds, positive, same_tree
 
 from .momentum import length
 
@@ -31,7 +31,8 @@ def within(tree: Tree, center: Tree, radius: Any) -> tuple[Tree, Bool[Array, ""]
     """The nearest tree in a ball, and whether the given one was outside."""
     away = jax.tree.map(jnp.subtract, tree, center)
     distance = length(away)
-    outside = distance > radius
+    # NaN is not inside
+    outside = ~(distance <= radius)
     share = jnp.where(outside, radius / jnp.where(outside, distance, 1), 1)
     # what is inside stays as it is, to the last bit
     back = lambda leaf, c, a: jnp.where(outside, c + share.astype(leaf.dtype) * a, leaf)
@@ -54,13 +55,13 @@ def project_to_ball(tree: Tree, center: Tree, radius: Any) -> Tree:
     [0.6 0.8]
     """
     check_radius("radius", radius)
-    return within(tree, center, radius)[0]
+    same_tree("tree", tree, "center", center)
+    return within(floats(tree), center, radius)[0]
 
 
 def check_radius(name: str, radius: Any) -> None:
     """Raise `ValueError` unless a radius that is known is positive; it may be infinite."""
-    if known(radius) and not np.all(np.asarray(radius) > 0):
-        raise ValueError(f"{name} must be positive, or infinite: given {radius}.")
+    holds(radius, lambda radius: radius > 0, lambda: f"{name} must be positive, or infinite: given {radius}.")
 
 
 def epoch_sgd(

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, one_of, positive
+from dini_zoo.kit.checking import at_least, one_of, positive, same_tree
 
 Tree = Any
 type Vote = Literal["prob", "logit", "hard"]
@@ -62,6 +62,8 @@ class TeacherBuffer:
 
     def push(self, teachers: Teachers, params: Tree) -> Teachers:
         """Put a snapshot in place of the oldest."""
+        slot = jax.tree.map(lambda slots: slots[0], teachers.slots)
+        same_tree("params", params, "a snapshot of the buffer", slot)
         place = teachers.pushed % self.size
         slots = jax.tree.map(lambda slots, leaf: slots.at[place].set(leaf), teachers.slots, params)
         return Teachers(slots, teachers.pushed + 1)

@@ -27,7 +27,7 @@ import jax
 from jaxtyping import Array
 
 import dini
-from dini_zoo.kit.checking import at_least, not_negative, one_of, positive
+from dini_zoo.kit.checking import at_least, not_negative, one_of
 
 Tree = Any
 type Loss = Callable[[Tree, Tree, Any], Array]
@@ -93,10 +93,11 @@ def arch_gradient(
     one_of("mode", mode, MODES)
     at_least("terms", terms, 0)
     not_negative("damping", damping)
-    if mode in ("second", "implicit"):
-        if xi is None:
-            raise ValueError(f"xi must be given for mode {mode!r}: the step of the weights.")
-        positive("xi", xi)
+    if xi is not None:
+        # at the end of a schedule it may be zero
+        not_negative("xi", xi)
+    elif mode in ("second", "implicit"):
+        raise ValueError(f"xi must be given for mode {mode!r}: the step of the weights.")
     w, alpha = (jax.tree.map(jax.numpy.asarray, tree) for tree in (w, alpha))
     if mode == "first":
         return jax.grad(validation, argnums=1)(w, alpha, batch_validation)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, not_negative, one_of, positive
+from dini_zoo.kit.checking import at_least, not_negative, one_of, positive, trainable
 
 from .distillation import TeacherBuffer, Teachers, Vote, self_distillation_loss
 from .gradient import MODES, Mode, arch_gradient
@@ -78,12 +78,19 @@ class Search:
     def __post_init__(self) -> None:
         one_of("mode", self.mode, MODES)
         not_negative("strength", self.strength)
+        not_negative("damping", self.damping)
+        at_least("terms", self.terms, 0)
+        one_of("vote", self.vote, ("prob", "logit", "hard"))
+        if self.xi is not None and not callable(self.xi):
+            not_negative("xi", self.xi)
         at_least("teachers", self.teachers, 1)
         at_least("interval", self.interval, 1)
         positive("temperature", self.temperature)
 
     def init(self, w: Tree, alpha: Tree) -> DartsState:
-        """The start."""
+        """The start, of trees of floats."""
+        trainable("w", w)
+        trainable("alpha", alpha)
         zero = jnp.zeros((), jnp.int32)
         buffer = TeacherBuffer(self.teachers).init((w, alpha))
         started = self.optimizer.init(w), self.alpha_optimizer.init(alpha)

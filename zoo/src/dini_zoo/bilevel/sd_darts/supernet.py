@@ -92,6 +92,8 @@ def dense_operations(
     rectifier
         In place of ReLU, where second derivatives are compared with differences.
     """
+    at_least("width", width, 1)
+    at_least("rank", rank, 1)
     return {
         "none": lambda key: Zero(),
         "skip": lambda key: Skip(),
@@ -164,7 +166,7 @@ class Cell(eqx.Module):
         """What the rows of the weights belong to."""
         return edges_of(self.n_in, self.n_nodes)
 
-    def __call__(self, inputs: Sequence[Array], weights: Float[Array, "e o"]) -> Float[Array, "m d"]:
+    def __call__(self, inputs: Sequence[Float[Array, "m d"]], weights: Float[Array, "e o"]) -> Float[Array, "m d"]:
         """The nodes side by side, for the weights of each edge's operations."""
         if np.shape(weights)[0] != len(self.edges):
             raise ValueError(f"weights must have a row for each of {len(self.edges)} edges: given {np.shape(weights)}.")

@@ -20,9 +20,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, taken
 
 #: The deviation of the gates' weights at the start.
 GATES = 0.01
@@ -165,6 +165,8 @@ class HyperConv(_HyperLayer):
         name: str = "HyperConv",
     ):
         keys = jax.random.split(key, 3)
+        if not isinstance(padding, str):
+            at_least("padding", padding, 0)
         how = {"stride": stride, "padding": padding, "use_bias": use_bias}
         one, other = (eqx.nn.Conv2d(in_channels, out_channels, kernel_size, key=key, **how) for key in keys[:2])
         super().__init__(one, other, n_hyper, keys[2], center, name)
@@ -215,10 +217,11 @@ class HyperEmbedding(_HyperLayer):
         one, other = (eqx.nn.Embedding(num_embeddings, embedding_size, key=key) for key in keys[:2])
         super().__init__(one, other, n_hyper, keys[2], center, name)
 
-    def __call__(self, i: Array, h: Float[Array, "*m h"]) -> Float[Array, "*n d"]:
+    def __call__(self, i: Int[Array, "*n"], h: Float[Array, "*m h"]) -> Float[Array, "*n d"]:
         """The rows of these numbers."""
         examples = np.shape(i)[0] if np.ndim(i) else None
-        return self.elementary.weight[i] + self.gated(h, examples)[0] * self.hyper.weight[i]
+        rows = taken("i", self.elementary.weight, i), taken("i", self.hyper.weight, i)
+        return rows[0] + self.gated(h, examples)[0] * rows[1]
 
     def at(self, h: Float[Array, " h"]) -> eqx.nn.Embedding:
         """The plain layer for these hyperparameters."""

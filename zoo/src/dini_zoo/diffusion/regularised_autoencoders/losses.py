@@ -131,7 +131,7 @@ def rcae_loss(
     return jnp.mean(error) / s**2 + jnp.mean(squared_jacobian(r, x, key=key, probes=probes))
 
 
-def score_from_reconstruction(r: Reconstruction, s: Any) -> Reconstruction:
+def score_from_reconstruction(r: Reconstruction, s: Float[Array, ""] | float) -> Reconstruction:
     r""":math:`(r(x) - x) / s^2`, as a function of a batch; `ValueError` for an `s` that is not positive."""
     positive("s", s)
     return lambda x: (reconstructed(r, x) - x) / s**2

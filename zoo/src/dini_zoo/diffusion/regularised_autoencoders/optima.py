@@ -92,7 +92,7 @@ class LinearReconstruction(eqx.Module):
 def linear_reconstruction(
     features: Features,
     x: Float[Array, "n d"],
-    s: Any,
+    s: Float[Array, ""] | float,
     *,
     objective: Literal["contractive", "denoising"] = "contractive",
     ridge: Any = 1e-8,

@@ -11,6 +11,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dini_zoo.kit.checking import not_negative
+
 from ..interpolants import Interpolant, LinearInterpolant
 from ..processes import Field, beside
 
@@ -79,6 +81,7 @@ class Fields(eqx.Module):
     def _drift(self, eps: Any, sign: float) -> Field:
         if self.score is None:
             raise ValueError("An SDE needs a score, and an interpolant with gamma = 0 has none: sample the flow.")
+        not_negative("eps", eps)
         score = self.score
         return lambda x, t: self.velocity(x, t) + sign * eps * score(x, t)
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dini_zoo.diffusion.processes import Process
-from dini_zoo.kit.checking import at_least, known, one_of, positive
+from dini_zoo.kit.checking import at_least, holds, one_of, positive
 
 type Spacing = Literal["logsnr", "time", "quadratic"]
 
@@ -107,9 +107,11 @@ class DiscreteVP(_Preserving):
     r""":math:`\log \alpha` at time 0 and at each level."""
 
     def __init__(self, betas: Float[Array, " N"]):
+        said = lambda: f"betas must be a vector of numbers between 0 and 1, one or more: given {betas}."
+        if np.ndim(betas) != 1 or not np.size(betas):
+            raise ValueError(said())
+        holds(betas, lambda betas: (betas > 0) & (betas < 1), said)
         betas = jnp.asarray(betas)
-        if betas.ndim != 1 or (known(betas) and not bool(jnp.all((betas > 0) & (betas < 1)))):
-            raise ValueError(f"betas must be a vector of numbers between 0 and 1: given {betas}.")
         self.knots = jnp.append(jnp.zeros(1, betas.dtype), 0.5 * jnp.cumsum(jnp.log1p(-betas)))
 
     @property

@@ -301,7 +301,9 @@ def fbm_covariance(hurst: float, s: Any, t: Any, kind: Kind = "II") -> Float[np.
     return early**a * safe ** (hurst - 0.5) / (a * special.gamma(a) ** 2) * series
 
 
-def ma_covariance(speeds: Any, weights: Float[Array, " K"], s: Any, t: Any, kind: Kind = "II") -> Float[Array, ...]:
+def ma_covariance(
+    speeds: Float[Array, " K"], weights: Float[Array, " K"], s: Any, t: Any, kind: Kind = "II"
+) -> Float[Array, ...]:
     r""":math:`E \hat B(s) \hat B(t)`, a function of JAX that is differentiable in the weights.
 
     It is a sum of products of weights: where these are large and of both signs, take double precision. A speed of zero
@@ -313,6 +315,8 @@ def ma_covariance(speeds: Any, weights: Float[Array, " K"], s: Any, t: Any, kind
     [0.2 0.3]
     """
     one_of("kind", kind, KINDS)
+    not_negative("s", s)
+    not_negative("t", t)
     weights = jnp.asarray(weights)
     s, t = jnp.broadcast_arrays(jnp.asarray(s, weights.dtype), jnp.asarray(t, weights.dtype))
     gamma = jnp.asarray(speeds, weights.dtype)

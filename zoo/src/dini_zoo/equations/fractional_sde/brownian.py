@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import known, within
+
 
 class GridBrownianPath(diffrax.AbstractBrownianPath):
     """The increments of Brownian motion between the times of a grid: a solver must step from each to the next.
@@ -72,6 +74,9 @@ class GridBrownianPath(diffrax.AbstractBrownianPath):
         if t1 is None:
             raise ValueError("The path has increments alone: give t0 and t1.")
         i = jnp.searchsorted(self.grid, 0.5 * (t0 + t1), side="right") - 1
+        if known(i):
+            # of a step that a solver computes and does not take, NaN would be in its derivatives
+            within("the interval of the grid from t0 to t1", i, len(self.grid) - 1)
         parts = [normals[i] for normals in self.normals]
         dt = jnp.asarray(t1 - t0, parts[0].dtype)
         # the areas' variances, relative to the time

@@ -137,6 +137,7 @@ class VideoSDE(eqx.Module):
 
     def times(self, frames: int) -> Float[Array, " n"]:
         """Of the frames."""
+        at_least("frames", frames, 1)
         return self.interval * jnp.arange(frames)
 
     def bound(self, clip: Float[Array, "n p"], key: Array) -> Bound:

@@ -98,6 +98,12 @@ def accept_resample(
     >>> found = jax.vmap(token)(jax.random.split(jax.random.key(0), 10_000))
     >>> bool(abs(found.x.mean() - 0.6) < 0.03), bool(abs(found.accepted.mean() - 0.7258) < 0.02)
     (True, True)
+    >>> found = accept_resample(jax.random.key(0), jnp.array([0.5]), q, p, method="rejection", max_proposals=50)
+    >>> found.x.shape
+    (1,)
+    >>> other = accept_resample(jax.random.key(0), jnp.array(2), jnp.zeros(3), jnp.array([0.0, 0.0, -9.0]))
+    >>> bool(other.accepted), bool(other.x < 2)
+    (False, True)
     """
     at_least("max_proposals", max_proposals, 1)
     one_of("method", method, ("rejection", "reflection", None))

@@ -189,11 +189,24 @@ def speculative_decode(
 def sequential_decode(
     key: Array, model: Model, prefix: Float[Array, "k d"], length: int, *, until: int | None = None
 ) -> Float[Array, "L d"]:
-    """Draw a sequence token by token, with one call of the trunk for each; zeros are left from `until` on, if given."""
+    """Draw a sequence token by token, with one call of the trunk for each; zeros are left from `until` on, if given.
+
+    Examples
+    --------
+    >>> from dini_zoo.diffusion.chains import Chain
+    >>> from dini_zoo.generative.continuous_speculative_decoding import GaussianHead, Model
+    >>> head = GaussianHead(Chain.of_betas(jnp.array([0.1, 0.5])), lambda u, t, c: c * jnp.ones_like(u), 2)
+    >>> found = sequential_decode(jax.random.key(0), Model(lambda tokens: tokens[:, 0], head), jnp.ones((1, 2)), 3)
+    >>> found.shape
+    (3, 2)
+    """
     prefix = jnp.asarray(prefix, jnp.result_type(prefix, float))
     _check(model.head, prefix, length)
     model = constant(model)
-    count = (length if until is None else until) - len(prefix)
+    until = length if until is None else until
+    at_least("until", until, len(prefix))
+    at_least("length - until", length - until, 0)
+    count = until - len(prefix)
     tokens = jnp.zeros((length, prefix.shape[1]), prefix.dtype).at[: len(prefix)].set(prefix)
     if not count:
         return tokens

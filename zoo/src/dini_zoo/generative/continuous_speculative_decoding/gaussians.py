@@ -25,7 +25,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import known, positive, same_shape
+from dini_zoo.kit.checking import floats, known, positive, same_shape
 
 
 class Gaussian(eqx.Module):
@@ -43,7 +43,7 @@ class Gaussian(eqx.Module):
     std: Float[Array, " d"]
 
     def __init__(self, mean: Any, std: Any):
-        self.mean, self.std = jnp.asarray(mean), jnp.asarray(std)
+        self.mean, self.std = floats(jnp.asarray(mean)), floats(jnp.asarray(std))
         if self.mean.ndim != 1:
             raise ValueError(
                 f"mean must be a vector: given shape {self.mean.shape}; `jax.vmap` maps over more of them."
@@ -80,7 +80,14 @@ def reflected(q: Gaussian, p: Gaussian, x: Float[Array, " d"]) -> Float[Array, "
     :math:`S^{-1} (\mu_q - \mu_p)`.
 
     Of draws :math:`x \sim q` that were rejected it makes those of :math:`\max(0, p - q)`, if the covariances are one.
+
+    Examples
+    --------
+    >>> law = lambda mean: Gaussian(jnp.array([mean, 0.0]), jnp.ones(2))
+    >>> reflected(law(0.0), law(2.0), jnp.array([0.5, 0.3])).round(3).tolist()
+    [1.5, 0.30000001192092896]
     """
+    same_shape("the mean of p", p.mean, "that of q", q.mean.shape)
     away = (q.mean - p.mean) / q.std
     length = jnp.sum(away**2)
     z = (x - q.mean) / q.std

@@ -11,16 +11,17 @@ Ghosh, Sajjadi, Vergari, Black and Schölkopf, "From variational to deterministi
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from jaxtyping import Array, Float
 from sklearn import mixture
 
 from dini_zoo.diffusion.mixtures import GaussianMixture
 from dini_zoo.kit.checking import at_least, finite, positive
 
 
-def fit_latent_mixture(z: Any, components: int = 30, *, ridge: float = 1e-3, seed: int = 0) -> GaussianMixture:
+def fit_latent_mixture(
+    z: Float[Array, "n k"], components: int = 30, *, ridge: float = 1e-3, seed: int = 0
+) -> GaussianMixture:
     r"""A mixture of normal laws with full covariances for codes, by scikit-learn's expectation maximization.
 
     Parameters

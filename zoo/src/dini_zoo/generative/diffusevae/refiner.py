@@ -31,7 +31,7 @@ from jaxtyping import Array, Float
 from dini_zoo.diffusion.chain_sampling import chain_invert, chain_loss, chain_sample
 from dini_zoo.diffusion.chains import Chain
 from dini_zoo.diffusion.processes import Field
-from dini_zoo.kit.checking import known, not_negative, one_of, same_shape
+from dini_zoo.kit.checking import holds, known, not_negative, one_of, same_shape
 
 from ..autoencoders import Autoencoder, sample_code
 
@@ -83,7 +83,7 @@ class Refiner(eqx.Module):
 
     def __init__(self, network: Callable[..., Any], *, formulation: Literal[1, 2] = 1, dropout: float = 0.0):
         one_of("formulation", formulation, FORMULATIONS)
-        if not 0 <= dropout < 1:
+        if not (known(dropout) and 0 <= dropout < 1):
             raise ValueError(f"dropout must be a probability below 1: given {dropout}.")
         self.network, self.formulation, self.dropout = network, formulation, float(dropout)
 
@@ -119,8 +119,11 @@ def refiner_loss(
     mend. The autoencoder is only used: differentiate in the refiner. Raises `ValueError` where known images leave
     [-1, 1], and where the autoencoder's have another shape.
     """
-    if known(x) and not np.all(np.abs(np.asarray(x)) <= 1 + 1e-6):
-        raise ValueError(f"x must be images in [-1, 1]: given numbers from {np.min(x):g} to {np.max(x):g}.")
+    holds(
+        x,
+        lambda x: abs(x) <= 1 + 1e-6,
+        lambda: f"x must be images in [-1, 1]: given numbers from {np.min(x):g} to {np.max(x):g}.",
+    )
     for_code, for_dropout, for_loss = jax.random.split(key, 3)
     xhat = decoded(vae, sample_code(for_code, *vae.encode(unit(x))))
     same_shape("The autoencoder's reconstruction", xhat, "x", x.shape)

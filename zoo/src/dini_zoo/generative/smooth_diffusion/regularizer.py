@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float
 from dini_zoo.diffusion.chains import Chain, root
 from dini_zoo.diffusion.predictions import convert
 from dini_zoo.diffusion.processes import Field, beside
-from dini_zoo.kit.checking import known, not_negative, one_of, same_shape
+from dini_zoo.kit.checking import holds, not_negative, one_of, same_shape, taken
 
 #: What a network that is trained by :func:`smooth_loss` may predict.
 PREDICTIONS = ("noise", "velocity", "data")
@@ -122,6 +122,7 @@ class VariationEMA(eqx.Module):
     started: Bool[Array, ""]
 
     def __init__(self, mean: Any = 0.0):
+        not_negative("mean", mean)
         self.mean = _wide(jnp.asarray(0.0 if mean is None else mean, float))
         self.started = jnp.asarray(mean is not None)
 
@@ -164,8 +165,11 @@ def variation_penalty(
     >>> print(loss, state.mean)
     1.0 2.0
     """
-    if known(decay) and not 0 < decay <= 1:
-        raise ValueError(f"decay must be above 0 and at most 1, the share of the new mean: given {decay}.")
+    holds(
+        decay,
+        lambda decay: (decay > 0) & (decay <= 1),
+        lambda: f"decay must be above 0 and at most 1, the share of the new mean: given {decay}.",
+    )
     if jnp.ndim(v) != 1 or not len(v):
         raise ValueError(f"v must be a vector of norms, one or more: given shape {jnp.shape(v)}.")
     v = _wide(jnp.asarray(v))
@@ -187,7 +191,7 @@ def data_of_noise(
     `i` is an index, or one for each point. The function returns the pair of :math:`\hat x` and what the model says:
     what `variation_norm` takes with `has_aux`. Where an offset is added to the noise, it is the sum that it takes.
     """
-    level = chain.alpha_bar[jnp.broadcast_to(jnp.asarray(i), (len(x0),))]
+    level = jnp.broadcast_to(taken("i", chain.alpha_bar, i), (len(x0),))
     alpha, sigma = (jnp.sqrt(one).astype(x0.dtype) for one in (level, 1 - level))
 
     def predicted(noise: Array) -> tuple[Array, Array]:

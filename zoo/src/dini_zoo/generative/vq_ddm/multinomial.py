@@ -36,12 +36,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dini_zoo.diffusion.processes import beside
-from dini_zoo.kit.checking import at_least, known, not_negative, of_length, one_of, positive, within
+from dini_zoo.kit.checking import at_least, holds, known, not_negative, of_length, one_of, positive, within
 
 from .schedules import Drawn, ImportanceTimeSampler
 
 #: A network: codes `(n, N)` and a step or one for each of them; logits `(n, N, K)` of the data's codes.
 type Logits = Callable[[Any, Any], Any]
+#: One for all sequences of a batch, or one for each.
+type Step = Int[Array, ""] | Int[Array, " n"] | int
 #: In place of the logarithm of zero, for probabilities of codes that are ruled out: 1e-30.
 _RULED_OUT = -69.0
 
@@ -53,6 +55,24 @@ def whole_codes(name: str, z: Any, categories: int) -> Array:
         raise ValueError(f"{name} must be whole numbers, codes from 0 to {categories - 1}: given {z.dtype}.")
     within(name, z, categories)
     return z
+
+
+def known_codes(shape: tuple[int, ...], known: Any, mask: Any, categories: int) -> tuple[Array, Array]:
+    """What is known, in the shape of what is drawn: a mask, and codes, -1 for numbers that are traced and none.
+
+    Raises `ValueError` for what does not broadcast, codes out of range, and a mask of numbers.
+    """
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"mask must be of booleans, True where a code is known: given {mask.dtype}.")
+    codes = whole_codes("known", known, categories)
+    for name, value in (("mask", mask), ("known", codes)):
+        # axes of length 1 and missing ones broadcast
+        pairs = zip(value.shape[::-1], shape[::-1], strict=False)
+        if value.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
+            raise ValueError(f"{name} must broadcast to the shape of what is drawn, {shape}: given {value.shape}.")
+    codes = jnp.where((codes >= 0) & (codes < categories), codes, -1)
+    return jnp.broadcast_to(mask, shape), jnp.broadcast_to(codes, shape)
 
 
 def last_of_strides(length: int, count: int) -> Int[np.ndarray, " n"]:
@@ -125,7 +145,7 @@ class MultinomialDiffusion(eqx.Module):
 
     def __init__(
         self,
-        log_alpha: Any,
+        log_alpha: Float[Array, " T"],
         categories: int,
         *,
         steps: Any = None,
@@ -134,11 +154,14 @@ class MultinomialDiffusion(eqx.Module):
         log_alpha = jnp.asarray(log_alpha) * 1.0
         if log_alpha.ndim != 1 or not len(log_alpha):
             raise ValueError(f"log_alpha must be of shape (T,), a number for each step: given {log_alpha.shape}.")
-        if known(log_alpha) and not (np.all(np.isfinite(log_alpha)) and np.all(np.asarray(log_alpha) <= 0)):
-            raise ValueError(
-                f"log_alpha must be logarithms of chances in (0, 1], so at most 0 and finite: given "
+        holds(
+            log_alpha,
+            lambda log_alpha: (log_alpha <= 0) & (log_alpha > -np.inf),
+            lambda: (
+                "log_alpha must be logarithms of chances in (0, 1], so at most 0 and finite: given "
                 f"{np.asarray(log_alpha)}. Of the chances themselves: `MultinomialDiffusion.of_alphas`."
-            )
+            ),
+        )
         at_least("categories", categories, 2)
         one_of("rule", rule, ("plug-in", "mixture"))
         self.log_alpha, self.categories, self.rule = log_alpha, categories, rule
@@ -147,7 +170,7 @@ class MultinomialDiffusion(eqx.Module):
             raise ValueError(f"steps must have the shape of log_alpha, {log_alpha.shape}: given {self.steps.shape}.")
 
     @classmethod
-    def of_alphas(cls, alphas: Any, categories: int, **options: Any) -> MultinomialDiffusion:
+    def of_alphas(cls, alphas: Float[Array, " T"], categories: int, **options: Any) -> MultinomialDiffusion:
         """With the chances to keep a code themselves."""
         positive("alphas", alphas)
         # known ones in double precision: near 1 their logarithms are small
@@ -191,12 +214,12 @@ class MultinomialDiffusion(eqx.Module):
         rest = jnp.log(jnp.maximum(-jnp.expm1(log_level), jnp.finfo(log_x.dtype).tiny))
         return jnp.logaddexp(jnp.maximum(log_level + log_x, floor), rest - np.log(self.categories))
 
-    def q_logits(self, log_x0: Float[Array, "n N K"], t: Any) -> Float[Array, "n N K"]:
+    def q_logits(self, log_x0: Float[Array, "n N K"], t: Step) -> Float[Array, "n N K"]:
         r""":math:`\log q(z_t \mid z_0)` after step `t`, or one for each sequence, for data with a law."""
         within("t", t, len(self))
         return self._mixed(log_x0, self.log_alpha_bar[t])
 
-    def posterior_logits(self, log_x0: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Any) -> Float[Array, "n N K"]:
+    def posterior_logits(self, log_x0: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Step) -> Float[Array, "n N K"]:
         r""":math:`\log q(z_{t-1} \mid z_t, z_0)`, normalized: for data with a law, the plug-in form.
 
         At `t = 0` it is the law of the data.
@@ -206,15 +229,15 @@ class MultinomialDiffusion(eqx.Module):
         stays = self._mixed(self.log_onehot(z_t), self.log_alpha[t])
         return jax.nn.log_softmax(stays + self._mixed(log_x0, before[t]), axis=-1)
 
-    def denoised_logits(self, log_x0: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Any) -> Float[Array, "n N K"]:
+    def denoised_logits(self, log_x0: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Step) -> Float[Array, "n N K"]:
         r""":math:`\log q(z_0 \mid z_t)` where `log_x0` is the law of each code given the other positions alone."""
         return jax.nn.log_softmax(log_x0 + self.q_logits(self.log_onehot(z_t), t), axis=-1)
 
-    def others_logits(self, log_x0: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Any) -> Float[Array, "n N K"]:
+    def others_logits(self, log_x0: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Step) -> Float[Array, "n N K"]:
         """The inverse of `denoised_logits`: the law given the other positions alone."""
         return jax.nn.log_softmax(log_x0 - self.q_logits(self.log_onehot(z_t), t), axis=-1)
 
-    def reverse_logits(self, logits: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Any) -> Float[Array, "n N K"]:
+    def reverse_logits(self, logits: Float[Array, "n N K"], z_t: Int[Array, "n N"], t: Step) -> Float[Array, "n N K"]:
         r""":math:`\log p(z_{t-1} \mid z_t)` by the rule, from a network's logits of the data."""
         log_x0 = jax.nn.log_softmax(logits, axis=-1)
         if self.rule == "mixture":
@@ -232,7 +255,7 @@ class MultinomialDiffusion(eqx.Module):
         lost = jnp.where(level < 1, jnp.log1p(-jnp.where(level < 1, level, 0.0)), 0.0)
         return stay * jnp.log1p((K - 1) * level) + (K - 1) * other * lost
 
-    def terms(self, logits: Float[Array, "n N K"], z0: Int[Array, "n N"], z_t: Int[Array, "n N"], t: Any) -> Array:
+    def terms(self, logits: Float[Array, "n N K"], z0: Int[Array, "n N"], z_t: Int[Array, "n N"], t: Step) -> Array:
         r"""The bound's term at step `t`, a sum over positions for each sequence, in nats.
 
         .. math::
@@ -246,9 +269,12 @@ class MultinomialDiffusion(eqx.Module):
         first = jnp.broadcast_to(jnp.asarray(t) == 0, z0.shape[:1])
         return jnp.sum(jnp.where(first[:, None], surprise, divergence), axis=-1)
 
-    def noised(self, key: Array, z0: Int[Array, "n N"], t: Any) -> Int[Array, "n N"]:
-        """Draws :math:`z_t` given the data."""
-        return jax.random.categorical(key, self.q_logits(self.log_onehot(z0), t)).astype(z0.dtype)
+    def noised(self, key: Array, z0: Int[Array, "n N"], t: Step) -> Int[Array, "n N"]:
+        """Draws :math:`z_t` given the data; -1 for numbers that are traced and no codes."""
+        z0 = whole_codes("z0", z0, self.categories)
+        logits = self.q_logits(self.log_onehot(z0), t)
+        drawn = jax.random.categorical(key, logits).astype(z0.dtype)
+        return jnp.where(jnp.isfinite(logits[..., 0]), drawn, -1)
 
     def estimate(
         self, logits_fn: Logits, key: Array, z0: Int[Array, "n N"], times: ImportanceTimeSampler | None = None
@@ -322,8 +348,8 @@ class MultinomialDiffusion(eqx.Module):
         shape: tuple[int, int],
         *,
         steps: Any = None,
-        known: Int[Array, "... N"] | None = None,
-        mask: Bool[Array, "... N"] | None = None,
+        known: Int[Array, ...] | None = None,
+        mask: Bool[Array, ...] | None = None,
     ) -> Int[Array, "n N"]:
         """Draw sequences, all positions at once; with known codes, complete them without another training.
 
@@ -351,7 +377,11 @@ class MultinomialDiffusion(eqx.Module):
         ValueError
             For a mask or codes that do not fit the shape or each other, codes out of range, a mask of numbers.
         """
-        mask, codes = self._given(shape, known, mask)
+        if (known is None) != (mask is None):
+            raise ValueError("known and mask belong together: give both or neither.")
+        codes = None
+        if mask is not None:
+            mask, codes = known_codes(shape, known, mask, self.categories)
         if steps is not None and np.ndim(steps) == 0:
             steps = last_of_strides(len(self), int(steps))
         chain = self if steps is None else self.respaced(steps)
@@ -368,23 +398,6 @@ class MultinomialDiffusion(eqx.Module):
 
         z, _ = jax.lax.scan(back, z, jnp.arange(len(chain))[::-1])
         return z if mask is None else jnp.where(mask, codes, z)
-
-    def _given(self, shape: tuple[int, int], known: Any, mask: Any) -> tuple[Array | None, Array]:
-        """What is known, in the shape of what is drawn."""
-        if (known is None) != (mask is None):
-            raise ValueError("known and mask belong together: give both or neither.")
-        if mask is None:
-            return None, jnp.zeros(shape, int)
-        mask = jnp.asarray(mask)
-        if mask.dtype != bool:
-            raise ValueError(f"mask must be of booleans, True where a code is known: given {mask.dtype}.")
-        codes = whole_codes("known", known, self.categories)
-        for name, value in (("mask", mask), ("known", codes)):
-            # axes of length 1 and missing ones broadcast
-            pairs = zip(value.shape[::-1], shape[::-1], strict=False)
-            if value.ndim > len(shape) or any(n not in (1, m) for n, m in pairs):
-                raise ValueError(f"{name} must broadcast to the shape of what is drawn, {shape}: given {value.shape}.")
-        return jnp.broadcast_to(mask, shape), jnp.broadcast_to(codes, shape)
 
     def _sequences(self, name: str, z: Any) -> Array:
         """Checked codes `(n, N)`."""

@@ -87,6 +87,7 @@ def codebook_usage(indices: Int[Array, "*n"], codes: int, min_count: int = 10) -
     >>> print(codebook_usage(jnp.array([0, 0, 1, 3, 3, 3]), 4, min_count=2))
     0.5
     """
+    at_least("min_count", min_count, 1)
     return jnp.mean(code_counts(indices, codes) >= min_count)
 
 

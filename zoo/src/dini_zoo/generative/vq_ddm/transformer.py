@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dini_zoo.diffusion.networks import layer_norm, normal_init, step_features
-from dini_zoo.kit.checking import at_least, within
+from dini_zoo.kit.checking import at_least, inside
 
-from .multinomial import Logits
+from .multinomial import Logits, known_codes
 
 
 class Layer(eqx.Module):
@@ -118,8 +118,7 @@ class Transformer(eqx.Module):
         """
         if z.shape[-1] != len(self.places):
             raise ValueError(f"z must be sequences of {len(self.places)} codes: given shape {z.shape}.")
-        inside = within("z", z, len(self.codes) - 1)
-        lost = jnp.zeros(z.shape, bool) if inside is True else (z < 0) | (z >= len(self.codes) - 1)
+        lost = ~jnp.broadcast_to(inside("z", z, len(self.codes) - 1), z.shape)
         if self.causal:
             start = jnp.full_like(z[:, :1], len(self.codes) - 1)
             z = jnp.concatenate([start, z[:, :-1]], axis=1)
@@ -137,11 +136,9 @@ class Transformer(eqx.Module):
 
 def sequence_nats(logits: Float[Array, "n N K"], z: Int[Array, "n N"]) -> Float[Array, " n"]:
     """The negative logarithm of each sequence's probability, where logits are of each code given those before."""
-    inside = within("z", z, logits.shape[-1])
+    right = inside("z", z, logits.shape[-1])
     of_codes = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), z[..., None], axis=-1)[..., 0]
-    if inside is not True:
-        of_codes = jnp.where((z >= 0) & (z < logits.shape[-1]), of_codes, jnp.nan)
-    return -jnp.sum(of_codes, axis=-1)
+    return -jnp.sum(of_codes if right is True else jnp.where(right, of_codes, jnp.nan), axis=-1)
 
 
 def autoregressive_sample(
@@ -149,8 +146,8 @@ def autoregressive_sample(
     key: Array,
     shape: tuple[int, int],
     *,
-    known: Int[Array, "n N"] | None = None,
-    mask: Bool[Array, "... N"] | None = None,
+    known: Int[Array, ...] | None = None,
+    mask: Bool[Array, ...] | None = None,
 ) -> Int[Array, "n N"]:
     """Draw codes one after the other, from the first; those in the mask are kept as they are known.
 
@@ -163,11 +160,20 @@ def autoregressive_sample(
         A function of codes and a step, here `None`, whose logits at a position depend on the codes before it.
     key, shape, known, mask
         As of :meth:`MultinomialDiffusion.sample`.
+
+    Examples
+    --------
+    >>> network = Transformer(3, 4, causal=True, width=4, heads=1, layers=1, key=jax.random.key(0))
+    >>> known, mask = jnp.full((1, 4), 2), jnp.array([True, False, False, False])
+    >>> autoregressive_sample(network, jax.random.key(1), (2, 4), known=known[0], mask=mask)[:, 0]
+    Array([2, 2], dtype=int32)
     """
     if (known is None) != (mask is None):
         raise ValueError("known and mask belong together: give both or neither.")
-    held = jnp.zeros(shape, bool) if mask is None else jnp.broadcast_to(jnp.asarray(mask), shape)
-    codes = jnp.zeros(shape, int) if known is None else jnp.broadcast_to(jnp.asarray(known), shape)
+    held, codes = jnp.zeros(shape, bool), jnp.zeros(shape, int)
+    if mask is not None:
+        categories = jax.eval_shape(lambda z: logits_fn(z, None), codes).shape[-1]
+        held, codes = known_codes(shape, known, mask, categories)
 
     def extend(z: Array, i: Array) -> tuple[Array, None]:
         logits = logits_fn(z, None)[:, i]
