@@ -45,6 +45,7 @@ def test_levenberg_marquardt_takes_the_published_steps(damping, most):
     settings = {"damping_parameter": damping, "tol": 1e-6, "maxiter": most}
     params, state = jax.jit(jaxopt.LevenbergMarquardt(valley, **settings).run)(START)
     assert state.iter_num == trials
+    assert state.iter_num.dtype == jnp.zeros(0, int).dtype
     np.testing.assert_allclose(params, x, rtol=1e-9)
 
 

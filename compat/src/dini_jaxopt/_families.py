@@ -97,7 +97,13 @@ class DiniSolver(IterativeSolver):
         if "grad" in fields:
             # of a complex unknown, JAX's gradient is the conjugate of the pair of both derivatives
             fields["grad"] = jax.tree.map(jnp.conj, fields["grad"])
-        fields |= {"iter_num": iter_num, "error": iteration.error, "aux": aux, "num_fun_eval": iteration.steps}
+        # as JAXopt's, in the default type of integers
+        fields |= {
+            "iter_num": jnp.asarray(iter_num, int),
+            "error": iteration.error,
+            "aux": aux,
+            "num_fun_eval": iteration.steps,
+        }
         fields |= {"status": iteration.status, "solver_state": iteration}
         return self.state_type(**{name: fields[name] for name in self.state_type._fields if name in fields})
 

@@ -341,6 +341,10 @@ GaussNewton = solver_class(
     r"Gauss-Newton, :math:`\min_x \tfrac12 \|r(x, \theta)\|^2`, by :class:`dini.GaussNewton`.",
     "residual_fun maxiter=30 tol=1e-5 implicit_diff=True implicit_diff_solve=None has_aux=False verbose=False "
     f"{COMPILED}",
+    text=r"""
+        Steps are full, as the method has them: it may run away, and then says so.
+    """,
+    error="the length of the last step",
     ignored="unroll",
     state="residual value error gradient aux num_fun_eval",
     about=_RESIDUALS,
@@ -360,8 +364,8 @@ LevenbergMarquardt = solver_class(
     f"implicit_diff_solve=None has_aux=False {COMPILED}",
     defaults={"solver": solve_cg},
     text=r"""
-        The first damping is relative to the squared norms of the Jacobian's columns, and rejected trials
-        count as iterations. A short step alone is not a solution, and the Jacobian is JAX's.
+        The first damping is relative to the largest squared norm of a column of the Jacobian, and rejected
+        trials count as iterations. A short step alone is not a solution, and the Jacobian is JAX's.
     """,
     renamed="damping_parameter:damping geodesic:geodesic",
     ignored="xtol jac_fun unroll",
@@ -371,7 +375,7 @@ LevenbergMarquardt = solver_class(
         "stop_criterion": "``'grad-l2-norm'`` for the test by ``tol``, ``'madsen-nielsen'`` for that by ``gtol``.",
         "gtol": "Another tolerance on the norm of the gradient.",
         "solver": "``'cholesky'``, ``'lu'``, ``'qr'``, ``'inv'`` or a function; dini takes Cholesky or QR, and for a "
-        "function it chooses by the number of unknowns.",
+        "function it chooses by the number of unknowns (QR for few, conjugate gradients for many).",
         "materialize_jac": "Whether to insist on a matrix.",
     },
     example=_VALLEY
