@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     from .status import DerivativeError, SolveError, SolveWarning, Status
     from .verbs import fixed_point, least_squares, minimize, root
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ADMM",

@@ -510,3 +510,23 @@ def test_simplex_keeps_the_digits_of_large_points():
     np.testing.assert_allclose(np.sum(p), 1, rtol=1e-6)
     np.testing.assert_allclose(p, [7 / 12, 1 / 3, 1 / 12, 0], atol=1e-6)
     assert (sets.project_simplex(jnp.array([0.0, -jnp.inf, 1.0])) == jnp.array([0.0, 0.0, 1.0])).all()
+
+
+def test_twelve_equal_cones_are_no_longer_a_program_than_two():
+    def length(count):
+        project = sets.ConeProduct([sets.Exponential()] * count, [3] * count).project
+        return len(str(jax.make_jaxpr(project)(jnp.ones(3 * count))).splitlines())
+
+    assert length(12) == length(2)
+
+
+@pytest.mark.thorough
+def test_equal_cones_behind_each_other_are_projected_as_one_by_one():
+    parts = [sets.Power(0.3), sets.Power(0.3), sets.Power(0.6), *[sets.SecondOrder()] * 2, sets.NonNegative()]
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)))
+    product = sets.ConeProduct(parts, [3] * 6)
+    alone = [sets.ConeProduct([cone], [3]) for cone in parts]
+    want = jnp.concatenate([cone.project(row) for cone, row in zip(alone, rows, strict=True)])
+    np.testing.assert_allclose(product.project(rows.reshape(-1)), want, atol=1e-12)
+    kinks = [cone.kink_distance(row) for cone, row in zip(alone, rows, strict=True)]
+    np.testing.assert_allclose(product.kink_distance(rows.reshape(-1)), min(kinks), rtol=1e-9)

@@ -6,7 +6,7 @@ from ._glm import TunedHuber, TunedPoisson, TunedQuantile, TunedSVR
 from ._linear import TunedElasticNet, TunedGroupLasso, TunedLasso, TunedRidge
 from ._outcome import Hypergradient
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Hypergradient",

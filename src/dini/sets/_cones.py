@@ -263,6 +263,18 @@ def dual(cone: Any) -> Any:
     raise TypeError(f"A cone is needed (of dini.sets: NonNegative, Zero, SecondOrder, ...): given {cone!r}.")
 
 
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two cones are the same for certain: equal settings, and the same arrays."""
+    (leaves, structure), (others, other_structure) = map(jax.tree.flatten, (one, other))
+    same = lambda a, b: a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+    return structure == other_structure and all(map(same, leaves, others))
+
+
+def _each(function: Callable[[Any], jax.Array], rows: jax.Array) -> jax.Array:
+    """Return what a function makes of each row, as one program where there are several."""
+    return function(rows[0])[None] if len(rows) == 1 else jax.vmap(function)(rows)
+
+
 @record
 class ConeProduct(Cone):
     r"""The product :math:`K_1 \times \dots \times K_k` over consecutive blocks of one vector.
@@ -327,23 +339,28 @@ class ConeProduct(Cone):
         return (DualCone(inner) if isinstance(cone, DualCone) else inner), shape
 
     def _parts(self, x: jax.Array) -> list[tuple[Any, jax.Array]]:
+        """Return each cone with its elements; of equal cones behind each other one, with a row for each."""
         self.check(x)
-        ends = np.cumsum(self.sizes)
-        parts = []
-        for cone, end, size in zip(self.cones, ends, self.sizes, strict=True):
+        runs: list[tuple[Any, tuple[int, ...], int]] = []
+        for cone, size in zip(self.cones, self.sizes, strict=True):
             block, shape = self._block(cone, size)
-            if size:
-                parts.append((block, x[int(end) - size : int(end)].reshape(shape)))
-        return parts
+            if size and runs and shape == runs[-1][1] and _equal(block, runs[-1][0]):
+                runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
+            elif size:
+                runs.append((block, shape, 1))
+        ends = np.cumsum([count * math.prod(shape) for _, shape, count in runs])
+        rows = [x[end - count * math.prod(shape) : end].reshape(count, *shape)
+                for (_, shape, count), end in zip(runs, ends.tolist(), strict=True)]  # fmt: skip
+        return [(block, part) for (block, _, _), part in zip(runs, rows, strict=True)]
 
     def project(self, x: Tree) -> Tree:
         """Project each block onto its cone."""
-        done = [cone.project(part).reshape(-1) for cone, part in self._parts(x)]
+        done = [_each(cone.project, part).reshape(-1) for cone, part in self._parts(x)]
         return jnp.concatenate(done) if done else x
 
     def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest distance of a block from its cone's kinks."""
-        distances = [cone.kink_distance(part) for cone, part in self._parts(x)]
+        distances = [jnp.min(_each(cone.kink_distance, part)) for cone, part in self._parts(x)]
         return jnp.min(jnp.stack(distances)) if distances else jnp.full((), jnp.inf, trees.real_dtype(x))
 
     def check(self, x: Tree) -> None:

@@ -174,7 +174,7 @@ class Verdict:
 
     def table(self) -> Table:
         """The checks for a terminal or a page."""
-        mark = "°" if self.others else ""
+        mark = " (other settings)" if self.others else ""
         all_cells = [check.cells for check in self.checks]
         # a column that has nothing in it is left out
         kept = [i for i in range(4) if any(cells[i] for cells in all_cells)]
@@ -187,7 +187,7 @@ class Verdict:
         caption = "Reference: the specification's figure. " if 1 in kept else ""
         if mark:
             settings = ", ".join(f"{name} = {value}" for name, value in self.others.items())
-            caption += f"°: references and bars are for other settings; here {settings}."
+            caption += f"References and bars are for other settings; here {settings}."
         return Table("Compared with the references", ["quantity", *(names[i] for i in kept), ""], rows, caption.strip())
 
 
