@@ -75,6 +75,7 @@ def recorded(prefix: str, found: dict[str, Example]) -> Iterator[None]:
         if (
             (module or "").startswith(prefix)
             and "<locals>" not in name
+            and function.__name__ != "__check_init__"
             and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
             and _of_its_own(function, args)
         ):

@@ -375,7 +375,7 @@ def call(**changes):
         ),
         (lambda: stability_size(diffrax.Kvaerno5()), r"must be an explicit Runge-Kutta method: given Kvaerno5"),
         (lambda: exponential_schedule(1.0, 0.0, 10), r"end must be positive and finite: given 0.0"),
-        (lambda: exponential_schedule(1.0, 0.1, 0), r"steps must be positive"),
+        (lambda: exponential_schedule(1.0, 0.1, 0), r"steps must be at least 1"),
         (lambda: steer_end_time(None, 1.0, 1.0), r"b must be less than the length of the solve, 1.0: given 1.0"),
         (lambda: steer_end_time(None, 1.0, 0.0), r"b must be positive"),
         (lambda: fields.NeuralField((2, 3), key=None), r"sizes must begin and end with .*: given \(2, 3\)"),

@@ -254,11 +254,11 @@ def test_what_is_refused():
         of(5, 1)
     with pytest.raises(ValueError, match="rule must be one of"):
         of(5, 3, rule="other")
-    with pytest.raises(ValueError, match="z0 must be whole numbers"):
+    with pytest.raises((ValueError, TypeError), match="z0 must be whole numbers"):
         diffusion.loss(independent, key, z0 + 0.5)
     with pytest.raises(ValueError, match="z0 must be from 0 to 2: given 0 to 3"):
         diffusion.loss(independent, key, z0.at[0, 0].set(3))
-    with pytest.raises(ValueError, match=r"shape \(n, N\)"):
+    with pytest.raises(ValueError, match=r"(have the|of) shape \(n, N\)"):
         diffusion.loss(independent, key, z0[0])
     with pytest.raises(ValueError, match=r"logits of shape \(2, 2, 3\): given \(2, 2, 4\)"):
         diffusion.loss(lambda z, t: jnp.zeros((*z.shape, 4)), key, z0)
@@ -266,7 +266,7 @@ def test_what_is_refused():
         diffusion.sample(independent, key, (2, 2), known=z0)
     with pytest.raises(ValueError, match=r"mask must broadcast .* \(2, 2\): given \(3,\)"):
         diffusion.sample(independent, key, (2, 2), known=z0, mask=jnp.ones(3, bool))
-    with pytest.raises(ValueError, match="mask must be of booleans"):
+    with pytest.raises((ValueError, TypeError), match=r"mask must be (of booleans|Booleans)"):
         diffusion.sample(independent, key, (2, 2), known=z0, mask=z0)
     with pytest.raises(ValueError, match="known must be from 0 to 2"):
         diffusion.sample(independent, key, (2, 2), known=z0 - 1, mask=jnp.ones(2, bool))

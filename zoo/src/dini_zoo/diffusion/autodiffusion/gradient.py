@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, positive
 
 
 def increasing_times(logits: Float[Array, " K1"], last: Any = 1.0) -> Float[Array, " K"]:
     r"""Times :math:`0 < t_1 < \dots < t_K <` `last` from one more number than there are times: sums of a softmax."""
+    positive("last", last)
     return last * jnp.cumsum(jax.nn.softmax(logits))[:-1]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, between
 
 from .evolution import Evolution, Space, evolve
 
@@ -32,6 +32,7 @@ class StepSpace:
     reach: int | None = None
 
     def __post_init__(self) -> None:
+        at_least("steps", self.steps, 1)
         at_least("count", self.count, 1)
         if self.reach is not None:
             at_least("reach", self.reach, 0)
@@ -56,6 +57,7 @@ class StepSpace:
 
     def mutate(self, random: np.random.Generator, one: Steps, probability: float) -> Steps:
         """Each step becomes one that is not used, with a probability."""
+        between("probability", probability, 0, 1)
         if self.count == self.steps:
             return one
         found = list(one)
