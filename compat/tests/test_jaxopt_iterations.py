@@ -67,7 +67,7 @@ def test_gauss_newton_tests_the_length_of_its_full_steps():
 
 def test_gauss_newton_that_runs_away_says_so():
     """From far, full steps on an arc tangent overshoot more each time."""
-    with pytest.warns(SolveWarning, match="GaussNewton ended without"):
+    with pytest.warns(SolveWarning, match="GaussNewton ended before"):
         jaxopt.GaussNewton(lambda x: jnp.arctan(x), maxiter=8).run(jnp.array([2.0]))
 
 

@@ -363,7 +363,7 @@ def test_solvers_of_the_user(implicit):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         Heron(maxiter=1).run(1.0, 9.0)
-    assert any("Heron ended without" in str(warning.message) for warning in seen)
+    assert any("Heron ended before" in str(warning.message) for warning in seen)
 
 
 @pytest.mark.parametrize(

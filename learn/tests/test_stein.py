@@ -135,7 +135,7 @@ def test_weights_are_precisions(kind):
 
 
 def test_repetitions_that_are_fewer_than_what_is_fitted():
-    with pytest.raises(ValueError, match=r"4\.42 samples, for 11 degrees of freedom: pass noise"):
+    with pytest.raises(ValueError, match=r"4\.42 samples for 11 degrees of freedom\. Pass noise"):
         dl.TunedLasso(criterion="sure", weights="repetitions").fit(X, Y, np.full(len(Y), 0.01))
 
 

@@ -103,6 +103,8 @@ _BY_POINT = (Minimize, LeastSquares, Root, FixedPoint, VariationalInequality)
 
 def _is_by_point(problem: Any, solver: Any, differentiation: Any) -> bool:
     """Return whether the derivative needs nothing of the solve but its point."""
+    if isinstance(solver, Resumed | Counted):
+        return False
     bare = isinstance(solver, Default) or type(solver).derivative_solver is Solver.derivative_solver
     bare |= isinstance(problem, Root | FixedPoint)
     return bare and type(differentiation) is Implicit and isinstance(problem, _BY_POINT)

@@ -473,7 +473,7 @@ def test_settings_that_do_not_fit_are_refused():
         dini.Implicit(linear_solver=linear.CG)
     problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=dini.sets.NonNegative())
     how = dini.Implicit(linear_solver=linear.CG(preconditioner=lambda r: r))
-    with pytest.raises(ValueError, match="means nothing"):
+    with pytest.raises(ValueError, match="does not apply"):
         jax.grad(lambda a: dini.solve(problem, dini.ProjectedGradient(), jnp.ones(3), a, differentiation=how).x[0])(1.0)
     with pytest.raises(TypeError, match="initial guess"):
         linear.solve(lambda w: 2 * w, jnp.ones(3), solver=linear.GMRES(x0=jnp.ones(4)))

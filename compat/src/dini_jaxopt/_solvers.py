@@ -342,7 +342,7 @@ GaussNewton = solver_class(
     "residual_fun maxiter=30 tol=1e-5 implicit_diff=True implicit_diff_solve=None has_aux=False verbose=False "
     f"{COMPILED}",
     text=r"""
-        Steps are full, as the method has them: it may run away, and then says so.
+        Steps are full, as the method has them: it may diverge, which is reported.
     """,
     error="the length of the last step",
     ignored="unroll",
