@@ -9,6 +9,7 @@ import dataclasses
 import doctest
 import functools
 import importlib
+import inspect
 import io
 import pkgutil
 import re
@@ -41,6 +42,9 @@ class Example:
 
     def call(self, args: tuple, kwargs: dict) -> Any:
         """As a user's would be: arguments are looked at, then the function is called."""
+        if self.name.endswith(".__init__"):
+            # the class stands in the place of the instance
+            return args[0](*args[1:], **kwargs)
         args, kwargs = self.ready(args, kwargs)
         return self.ready.function(*args, **kwargs)
 
@@ -62,15 +66,15 @@ def recorded(prefix: str, found: dict[str, Example]) -> Iterator[None]:
     def call(self, args, kwargs):
         function = self.function
         module, name = getattr(function, "__module__", ""), function.__qualname__
-        leaves = jax.tree.leaves((args, kwargs))
-        if (
-            (module or "").startswith(prefix)
-            and "<locals>" not in name
-            and not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        ):
-            short, size = f"{module.rpartition('.')[2]}.{name}", _size((args, kwargs))
-            if short not in found or size < found[short].size:
-                found[short] = Example(short, self, _copied(args), _copied(kwargs), size)
+        if (module or "").startswith(prefix) and "<locals>" not in name:
+            constructs = name.endswith(".__init__")
+            mine = (type(args[0]), *args[1:]) if constructs else args
+            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((mine, kwargs)))
+            # a constructor that another class's calls has other arguments than that one
+            own = not constructs or inspect.unwrap(mine[0].__init__) is inspect.unwrap(function)
+            short, size = f"{module.rpartition('.')[2]}.{name}", _size((mine, kwargs))
+            if own and not traced and (short not in found or size < found[short].size):
+                found[short] = Example(short, self, _copied(mine), _copied(kwargs), size)
         return old(self, args, kwargs)
 
     enforcing._Arguments.__call__ = call
@@ -108,7 +112,11 @@ def examples(entry: Any, *, page: bool = True) -> dict[str, Example]:
             code = "\n".join(re.findall(r"^```python\n(.*?)^```", entry.page, re.DOTALL | re.MULTILINE))
             with contextlib.suppress(Exception):
                 exec(compile(code, entry.name, "exec"), {"__name__": "page"})
-    return found
+    # what is in no `__all__` is the system's own; one without names shows its parts to nobody, and each is looked at
+    shared = {name.rpartition(".")[2] for name in of_field if not name.startswith(entry.package)}
+    names = set(getattr(package, "__all__", ()))
+    known = lambda short: short.split(".")[0] in shared or short.split(".")[1] in names
+    return {short: one for short, one in found.items() if not names or known(short)}
 
 
 # changes
@@ -149,13 +157,14 @@ def _of_array(x: Any) -> Iterator[tuple[str, Any]]:
         yield "index beyond", lib.full_like(x, 1_000_000)
 
 
-def _of_number(x: Any) -> Iterator[tuple[str, Any]]:
+def _of_number(x: Any, fractions: bool) -> Iterator[tuple[str, Any]]:
+    """Of a number, which may be a whole one where the annotation says `float`."""
     if isinstance(x, bool):
         return
-    if isinstance(x, int):
+    if isinstance(x, int) and not fractions:
         yield "negative", -3
         yield "fraction", x + 0.5
-    elif isinstance(x, float):
+    else:
         yield "NaN", float("nan")
         if x > 0:
             yield "negative", -x - 1.0
@@ -164,6 +173,11 @@ def _of_number(x: Any) -> Iterator[tuple[str, Any]]:
 
 def _swapped(structure: Any, leaves: list[Any], i: int, new: Any) -> Any:
     return structure.unflatten([*leaves[:i], new, *leaves[i + 1 :]])
+
+
+def _of_fractions(example: Example, name: str) -> bool:
+    """Whether the annotation of an argument says `float`."""
+    return bool(re.search(r"\bfloat\b", str(getattr(example.ready.function, "__annotations__", {}).get(name))))
 
 
 def changes(example: Example) -> Iterator[Change]:
@@ -183,7 +197,7 @@ def changes(example: Example) -> Iterator[Change]:
             return example.args, {**example.kwargs, key: new}
 
         if isinstance(value, int | float):
-            for kind, new in _of_number(value):
+            for kind, new in _of_number(value, isinstance(value, float) or _of_fractions(example, name)):
                 yield Change(name, kind, *put(new))
             continue
         if isinstance(value, eqx.Module) or callable(value) or isinstance(value, str) or value is None:
@@ -197,13 +211,13 @@ def changes(example: Example) -> Iterator[Change]:
             for kind, new in _of_array(leaf):
                 yield Change(place, kind, *put(swap(new)))
             if jnp.issubdtype(leaf.dtype, jnp.floating):
-                rounded = np.rint(leaf)
+                rounded, lib = np.rint(leaf), np if isinstance(leaf, np.ndarray) else jnp
                 if np.all(np.isfinite(rounded)):
                     yield Change(
                         place,
                         "integers",
-                        *put(swap((np if isinstance(leaf, np.ndarray) else jnp).asarray(rounded, int))),
-                        same=put(swap(jnp.asarray(rounded, leaf.dtype))),
+                        *put(swap(lib.asarray(rounded, int))),
+                        same=put(swap(lib.asarray(rounded, leaf.dtype))),
                     )
 
 
@@ -212,31 +226,34 @@ def changes(example: Example) -> Iterator[Change]:
 ERRORS = (Exception,)
 
 
+def _arrays(tree: Any) -> list[Any]:
+    """All of real numbers; of plain numbers, too."""
+    leaves = [np.asarray(leaf) if isinstance(leaf, int | float) else leaf for leaf in jax.tree.leaves(_opened(tree))]
+    return [one for one in leaves if _numbers(one) and not jnp.issubdtype(one.dtype, jnp.complexfloating)]
+
+
+def _opened(tree: Any) -> Any:
+    """A result that is a plain dataclass as a dictionary of its fields."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type) and jax.tree.leaves(tree) == [tree]:
+        return {one.name: getattr(tree, one.name) for one in dataclasses.fields(tree)}
+    return tree
+
+
 def _floating(tree: Any) -> list[np.ndarray]:
-    return [
-        np.asarray(leaf, float)
-        for leaf in jax.tree.leaves(tree)
-        if hasattr(leaf, "dtype")
-        and _numbers(leaf)
-        and jnp.issubdtype(leaf.dtype, jnp.inexact)
-        and not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-    ]
+    return [np.asarray(one, float) for one in _arrays(tree) if jnp.issubdtype(one.dtype, jnp.inexact)]
 
 
 def _marked(found: Any, usual: Any) -> bool:
     """Whether something is not finite that was before, or an index is none."""
     bad = lambda tree: sum(int((~np.isfinite(leaf)).sum()) for leaf in _floating(tree))
     below = lambda tree: sum(
-        int((np.asarray(leaf) < 0).sum())
-        for leaf in jax.tree.leaves(tree)
-        if hasattr(leaf, "dtype") and _numbers(leaf) and jnp.issubdtype(leaf.dtype, jnp.signedinteger)
+        int((np.asarray(leaf) < 0).sum()) for leaf in _arrays(tree) if jnp.issubdtype(leaf.dtype, jnp.signedinteger)
     )
-    plain = [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, float)]
-    return bad(found) > bad(usual) or below(found) > below(usual) or any(not np.isfinite(one) for one in plain)
+    return bad(found) > bad(usual) or below(found) > below(usual)
 
 
 def _equal(found: Any, other: Any) -> bool:
-    one, two = _floating(found), _floating(other)
+    one, two = ([np.asarray(leaf, float) for leaf in _arrays(tree)] for tree in (found, other))
     return len(one) == len(two) and all(
         a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
         for a, b in zip(one, two, strict=True)
