@@ -16,7 +16,7 @@ from typing import Any
 
 #: The environment's variable that switches it off, with the value 0, or on in all fields, with the value `all`.
 VARIABLE = "DINI_ZOO_CHECKS"
-FIELDS = ("physics", "privacy", "reinforcement")
+FIELDS = ("implicit", "inference", "optimizers", "physics", "privacy", "reinforcement", "topology")
 #: Modules of experiments.
 LEFT_OUT = ("experiment", "study", "report", "picture")
 

@@ -16,6 +16,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from dini_zoo.kit.checking import floats
+
 from .distributions import Distribution, from_library
 from .jaxprs import evaluate
 
@@ -55,6 +57,8 @@ def sample(distribution: Any, *params: Any, address: str | None = None) -> Any:
     program = hasattr(distribution, "random_weighted")
     if not program and not isinstance(distribution, Distribution):
         distribution = from_library(distribution)
+    if not program:
+        params = floats(params)
     leaves, treedef = jax.tree.flatten((distribution, params))
     try:
         leaves = [jnp.asarray(leaf) for leaf in leaves]
