@@ -202,7 +202,8 @@ def changes(example: Example) -> Iterator[Change]:
             continue
         if isinstance(value, eqx.Module) or callable(value) or isinstance(value, str) or value is None:
             continue
-        leaves, structure = jax.tree.flatten(value)
+        # what is in a module was looked at when that was made
+        leaves, structure = jax.tree.flatten(value, is_leaf=lambda one: isinstance(one, eqx.Module))
         for i, leaf in enumerate(leaves):
             if not _numbers(leaf):
                 continue

@@ -149,9 +149,7 @@ def test_the_step_of_fista():
 
 
 def test_what_learning_refuses(params, cohort):
-    with pytest.raises(
-        ValueError, match=r"cohort.y must have the shape \(m,\), where m = 9 by cohort.X: given \(9, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"cohort.y must have the shape \(m,\), where m = 9 by cohort.X"):
         loss(params, cohort._replace(y=cohort.y[:, None]), CODING, DECAY)
     with pytest.raises(ValueError, match=r"steps must be at least one: given 0"):
         train(params, cohort, CODING, decay=DECAY, learning_rate=RATE, steps=0)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least
 
 Atoms = Float[Array, "k p"]
 Codes = Float[Array, "m k"]
@@ -61,8 +62,7 @@ class SparseCoding:
         for name, value in (("strength", self.strength), ("ratio", self.ratio)):
             if not value >= 0:
                 raise ValueError(f"SparseCoding's {name} must not be negative: given {value!r}.")
-        if self.steps < 1:
-            raise ValueError(f"SparseCoding's steps must be at least one: given {self.steps!r}.")
+        at_least("steps", self.steps, 1)
 
     @property
     def problem(self) -> dini.Minimize:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least, positive
 
 
 def diameters(theta: Float[Array, ""] | float, count: int) -> Float[Array, " n"]:
@@ -65,4 +66,6 @@ packing = dini.Minimize(energy)
 
 def random_start(key: Array, count: int, side: float) -> Float[Array, "n 2"]:
     """Disks thrown into the square."""
+    at_least("count", count, 1)
+    positive("side", side)
     return jax.random.uniform(key, (count, 2)) * side

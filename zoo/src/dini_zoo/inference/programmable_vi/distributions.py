@@ -81,8 +81,17 @@ class Distribution:
         return self.at(*params).sample(key).astype(kind)
 
     def log_prob(self, value: Any, *params: Any) -> Array:
-        """The log-density of a value, summed over its elements."""
-        return jnp.sum(_log_prob(self.at(*params), value))
+        """The log-density of a value, summed over its elements.
+
+        Raises `ValueError` for a value of another shape than a draw's: it would be broadcast, and the sum has too much.
+        """
+        made = self.at(*params)
+        if hasattr(made, "batch_shape") and jnp.shape(value) != (*made.batch_shape, *made.event_shape):
+            raise ValueError(
+                f"The value of {self.name} must have the shape {(*made.batch_shape, *made.event_shape)}: given "
+                f"{jnp.shape(value)}."
+            )
+        return jnp.sum(_log_prob(made, value))
 
     def cdf(self, value: Any, *params: Any) -> Array:
         """The distribution function."""

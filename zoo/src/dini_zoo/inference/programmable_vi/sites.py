@@ -57,10 +57,9 @@ def sample(distribution: Any, *params: Any, address: str | None = None) -> Any:
     program = hasattr(distribution, "random_weighted")
     if not program and not isinstance(distribution, Distribution):
         distribution = from_library(distribution)
-    if not program:
-        params = floats(params)
-    leaves, treedef = jax.tree.flatten((distribution, params))
     try:
+        params = params if program else floats(params)
+        leaves, treedef = jax.tree.flatten((distribution, params))
         leaves = [jnp.asarray(leaf) for leaf in leaves]
     except TypeError as error:
         raise TypeError(

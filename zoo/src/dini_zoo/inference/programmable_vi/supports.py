@@ -90,12 +90,12 @@ def _moved(transform: Any, end: Any) -> Any:
     if not traced:
         with jax.ensure_compile_time_eval():
             return _number(transform(jnp.asarray(end)))
+    if end is not None and math.isinf(end):
+        return end
     if hasattr(transform, "loc"):
-        # a scale leaves zero where it is, and no shift moves infinity
-        still = end is not None and (
-            math.isinf(end) or (end == 0 and "loc" not in traced and not np.any(transform.loc))
-        )
+        # a scale leaves zero where it is
+        still = end == 0 and "loc" not in traced and not np.any(transform.loc)
     else:
         # so does a power, and one
-        still = end is not None and (math.isinf(end) or end in (0, 1))
+        still = end in (0, 1)
     return end if still else MOVING

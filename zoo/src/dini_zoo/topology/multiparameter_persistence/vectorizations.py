@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import positive
+from dini_zoo.kit.checking import at_least, positive
 
 from .complexes import Filtration
 from .engines import Engine
@@ -89,6 +89,11 @@ class TopologicalLoss:
     invariant: Invariant = "hilbert"
     max_points: int = 256
     engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        if self.degree is not None:
+            at_least("degree", self.degree, 0)
+        at_least("max_points", self.max_points, 1)
 
     def measure(self, *args: Any) -> SignedMeasure:
         """The signed measure at some parameters."""
