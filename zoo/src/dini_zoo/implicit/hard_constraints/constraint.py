@@ -158,8 +158,8 @@ class LeastSquaresConstraint(Constraint):
             for leaf in jax.tree.leaves(tree):
                 if jnp.ndim(leaf) < axes or jnp.shape(leaf)[-1] != functions:
                     raise ValueError(
-                        f"{name} must have arrays of {axes} axes or more, the last one of {functions} functions: given the "
-                        f"shape {jnp.shape(leaf)}."
+                        f"{name} must have arrays of {axes} axes or more, the last of length {functions}: given "
+                        f"{jnp.shape(leaf)}."
                     )
         first = jnp.full(functions - self.fixed, self.start, dtype)
         mode = dini.Implicit(condition=self.stationarity if self.derivative == "gauss-newton" else None)

@@ -52,6 +52,13 @@ def gaussian_vectorize(
     segments, count
         The part of each point, and of how many: a row for each part. `measure.owners[:, 0] // n` for a batch of graphs
         of ``n`` nodes.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration
+    >>> measure = signed_measure(graph_filtration(jnp.array([0.0, 1.0]), jnp.array([[0, 1]])), invariant="euler")
+    >>> print(gaussian_vectorize(measure, jnp.array([[0.0], [9.0]]), 0.5).round(3))
+    [1. 0.]
     """
     positive("width", width)
     centers = jnp.asarray(centers, measure.points.dtype)
