@@ -6,6 +6,7 @@ A case raises, or gives NaN where it is traced. What is right beside it goes thr
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dini
@@ -178,6 +179,31 @@ def test_a_sampler_of_times_of_another_length():
     refused(lambda: run(7), "times must have 5 entries, as many as the diffusion's steps: given 7")
 
 
+def test_edges_triangles_and_components_that_there_are_not():
+    from dini_zoo.implicit.convergent_graphs import contractive_operator
+    from dini_zoo.physics.difftactile import FisheyeCamera, MarkerReadout, vertex_normals
+    from dini_zoo.reinforcement.mixtures import pick
+
+    # an index of `size` is padding
+    edges = lambda senders: contractive_operator(jnp.ones(2) / 2, jnp.array(senders), jnp.array([0, 1]), 2)
+    assert edges([0, 2]).as_matrix().shape == (2, 2)
+    for wrong in ([0, 3], [0, -1]):
+        refused(lambda wrong=wrong: edges(wrong), "must be from 0 to 2")
+    corners = jnp.eye(3)
+    good = jnp.array([[0, 1, 2]])
+    assert jnp.isfinite(vertex_normals(corners, good)).all()
+    refused(lambda: vertex_normals(corners, good + 1), "triangles must be from 0 to 2")
+    assert lost(jax.vmap(lambda one: vertex_normals(corners, one))(jnp.stack([good, good + 1, good - 1])))
+    components = jnp.arange(6.0).reshape(1, 3, 2)
+    assert pick(components, jnp.array([2])).tolist() == [[4, 5]]
+    refused(lambda: pick(components, jnp.array([-1])), "index must be from 0 to 2")
+    assert lost(jax.vmap(lambda one: pick(components, one))(jnp.array([[0], [3], [-1]])))
+    markers = lambda rest, at: MarkerReadout.of(FisheyeCamera(), rest, np.arange(3), at, k=1)
+    refused(lambda: markers(corners[:, :2], np.ones((2, 2))), "rest must have the shape")
+    refused(lambda: markers(corners, np.ones((2, 3))), "markers must have the shape")
+    refused(lambda: markers(corners * np.nan, np.ones((2, 2))), "rest must be finite")
+
+
 # kinds of numbers
 
 
@@ -230,6 +256,42 @@ def test_values_that_are_none():
     assert laplace(energy, jnp.full(2, 1.001)).root.shape == (2, 2)
     refused(lambda: laplace(energy, jnp.zeros(2)), "z must be a minimum of the energy: the one nearby is 2.83")
     assert lost(jax.jit(jax.vmap(lambda z: laplace(energy, z).mean))(jnp.stack([jnp.ones(2), jnp.zeros(2)])))
+
+
+def test_weights_steps_and_rates_that_are_none():
+    from dini_zoo.implicit.hard_constraints import LeastSquaresConstraint, Terms
+    from dini_zoo.optimizers.adadagrad import Batches, adagrad_norm
+    from dini_zoo.optimizers.batch_size_scaling import lanczos_learning_rate
+    from dini_zoo.optimizers.optimistic_omd import pool
+    from dini_zoo.optimizers.schedule_refinement import array_schedule, conversion_bound, linear_decay_schedule
+
+    w, G = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.5])
+    assert conversion_bound(w, G, 1.0) == conversion_bound([1, 2], G, 1) == 0.5
+    refused(lambda: conversion_bound(w[:, None], G, 1.0), "w must have the shape")
+    refused(lambda: conversion_bound(w, G[:, None], 1.0), "G must have the shape")
+    refused(lambda: conversion_bound(w, G, -1.0), "D must be positive")
+    for make in (
+        lambda rate: linear_decay_schedule(rate, 5),
+        lambda rate: array_schedule(w, rate),
+        lambda rate: optax.chain(adagrad_norm(rate)),
+    ):
+        assert make(0.0)
+        for wrong in (-1.0, np.nan, np.inf):
+            refused(lambda make=make, wrong=wrong: make(wrong), "must be zero or more, and finite")
+    for make in (
+        lambda count: Batches(count, np.random.default_rng(0)),
+        lambda count: lanczos_learning_rate(count, every=3),
+        lambda count: pool(1.0, 1.0, 1.0, count),
+    ):
+        assert make(3) is not None
+        refused(lambda make=make: make(2.5), "must be a whole number")
+        refused(lambda make=make: make(0), "must be at least 1")
+    solve = lambda inside: LeastSquaresConstraint(lambda f, s, d: f - 1.0).solve(
+        Terms(jnp.ones((3, 2)), jnp.ones((3, 2))), inside
+    )
+    assert solve(jnp.ones((3, 2))).x.shape == (2,)
+    refused(lambda: solve(jnp.ones(2)), "inside must have arrays of 2 axes or more")
+    refused(lambda: solve(jnp.ones((3, 1))), "the last of length 2")
 
 
 def test_particles_faster_than_a_cell_a_step():
@@ -305,3 +367,25 @@ def test_a_filtration_of_nan_has_no_gradient_of_zero():
     assert np.isnan(values).tolist() == [False, True, False]
     assert np.all(np.isfinite(slopes[0]) & (slopes[0] == slopes[2]))
     assert np.isnan(slopes[1][np.array([0, 2])]).all()
+
+
+def test_points_of_nan_have_no_value_of_a_step_function():
+    from dini_zoo.topology.multiparameter_persistence import (
+        cumulative,
+        graph_filtration,
+        landscape,
+        rank_function,
+        signed_measure,
+    )
+
+    filtration = graph_filtration(jnp.array([0.0, 0.5, 2.0]), [[0, 2], [1, 2]])
+    measure = signed_measure(filtration, 0, "rank", engine="numpy", max_points=4)
+    euler = signed_measure(filtration, invariant="euler")
+    at = jnp.array([[1.0], [jnp.nan]])
+    for found in (
+        cumulative(euler, at),
+        rank_function(measure, at, at),
+        rank_function(measure, jnp.full((2, 1), -jnp.inf), at * jnp.array([[jnp.inf], [1]])),
+        landscape(measure, 1, at),
+    ):
+        assert np.isnan(found).tolist() == [False, True]

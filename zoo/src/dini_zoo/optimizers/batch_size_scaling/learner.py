@@ -149,7 +149,7 @@ def lanczos_learning_rate(
     for name, value in {"num_steps": num_steps, "every": every}.items():
         at_least(name, value, 1)
     for name, value in {"safety": safety, "initial_learning_rate": initial_learning_rate}.items():
-        require(name, value, lambda value: (value > 0) & (value < np.inf), "positive and finite")
+        require(name, value, lambda value: (value > 0) & (value < jnp.inf), "positive and finite")
     require("smoothing", smoothing, lambda value: (value >= 0) & (value < 1), "at least 0 and below 1")
     require("floor", floor, lambda value: (value > 0) & (value <= 1), "above 0 and at most 1")
     if rule not in ("heavy_ball", "rayleigh"):

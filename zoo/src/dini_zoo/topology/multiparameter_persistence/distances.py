@@ -89,6 +89,7 @@ def sliced_wasserstein(
     directions = jnp.asarray(directions, points.dtype)
     if directions.ndim != 2 or directions.shape[1] != points.shape[1]:
         raise ValueError(f"directions must have {points.shape[1]} columns: given shape {directions.shape}.")
+    at_least("the number of directions", len(directions), 1)
 
     def along(direction: Array) -> Array:
         line = points @ direction

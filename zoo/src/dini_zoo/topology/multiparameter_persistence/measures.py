@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, one_of
+from dini_zoo.kit.checking import at_least, known, one_of, within
 
 from .complexes import Filtration, Order, all_cliques, ordered, out_of_order, ranked
 from .engines import Engine, chosen, measured
@@ -100,8 +100,10 @@ def signed_measure(
     if invariant == "euler":
         if degree is not None:
             raise ValueError(f"degree must be None for the Euler characteristic: given {degree}.")
+        _check_owners(filtration)
         return _euler(filtration)
     _check_degree(filtration, degree)
+    _check_owners(filtration)
     at_least("max_points", max_points, 1)
     for k, values in enumerate(filtration.values):
         if known(values) and np.any(np.isnan(values) | np.isneginf(values)):
@@ -142,6 +144,13 @@ def _check_degree(filtration: Filtration, degree: Any) -> None:
             f"degree must be less than the dimension {filtration.flag} of the Rips complex: given {degree}. "
             "`rips_lower_star(..., dimension=...)` takes a larger one."
         )
+
+
+def _check_owners(filtration: Filtration) -> None:
+    for values, owners in zip(filtration.values, filtration.owners, strict=True):
+        for one in owners:
+            if known(one):
+                within("owners", np.asarray(one) + 1, len(values) + 1)
 
 
 def _bad(filtration: Filtration) -> Bool[Array, ""]:
@@ -266,7 +275,7 @@ def rank_function(measure: SignedMeasure, x: Float[Array, "*m n"], y: Float[Arra
     x, y = jnp.asarray(x)[..., None, :], jnp.asarray(y)[..., None, :]
     alive = jnp.all(births <= x, axis=-1) & jnp.all(y < deaths, axis=-1)
     return jnp.sum(jnp.where(alive & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(
-        measure, x[..., 0, :] + y[..., 0, :]
+        measure, x[..., 0, :], y[..., 0, :]
     )
 
 
@@ -288,4 +297,5 @@ def same_columns(measure: SignedMeasure, name: str, x: Any) -> None:
 def nan_if_bad(measure: SignedMeasure, *points: Any) -> Array:
     """NaN where the measure is, and at points that are."""
     bad = [jnp.isnan(jnp.asarray(one)).any(axis=-1) for one in points]
+    bad.append(jnp.any(jnp.isnan(measure.points) & measure.mask[:, None]))
     return sum((jnp.where(one, jnp.nan, 0.0) for one in bad), jnp.sum(measure.weights * 0))
