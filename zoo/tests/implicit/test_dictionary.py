@@ -137,7 +137,7 @@ def test_what_codes_refuse():
         SparseCoding(strength=-1)
     with pytest.raises(ValueError, match=r"ratio must not be negative: given nan"):
         SparseCoding(ratio=float("nan"))
-    with pytest.raises(ValueError, match=r"steps must be at least one: given 0"):
+    with pytest.raises(ValueError, match=r"steps must be at least 1: given 0"):
         SparseCoding(steps=0)
     with pytest.raises(ValueError, match=r"D must have the shape \(k, p\), where p = 5 by X: given \(2, 4\)"):
         SparseCoding().encode(np.ones((3, 5)), np.ones((2, 4)))

@@ -74,7 +74,7 @@ class SparseCoding:
         # the step is a constant of the solver: the code does not depend on it
         curvature = jax.lax.stop_gradient(jnp.linalg.norm(D, ord=2) ** 2)
         # any step serves a dictionary of zeros
-        size = 1 / jnp.where(curvature > 0, curvature, 1.0)
+        size = 1 / jnp.where(curvature == 0, 1.0, curvature)
         return dini.ProximalGradient(step_size=size, tol=0.0, max_steps=self.steps)
 
     def encode(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from dini_zoo.kit.checking import at_least, between, positive
 from dini_zoo.kit.data import Sample
 
 Images = Float[np.ndarray, "k p"]
@@ -39,6 +40,9 @@ def distill(
     and the `step_size` :math:`\eta`. `hypergradient` takes the images to `((loss, solution), slope)`. The test sample
     is only looked at.
     """
+    at_least("steps", steps, 0)
+    positive("step_size", step_size)
+    between("momentum", momentum, 0, 1)
     velocity = np.zeros_like(theta)
     course: list[tuple[Images, float, float]] = []
     for step in range(steps + 1):

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import positive
 from dini_zoo.kit.data import Sample
 
 
@@ -48,6 +49,7 @@ def center(Y: Float[Array, "m k"]) -> Float[Array, "m k"]:
 
 def weights(x: Float[Array, "m k"], theta: Array, train: Sample) -> Float[Array, "p k"]:
     """The primal solution that belongs to a dual one."""
+    positive("theta", theta)
     return train.X.T @ (train.Y - x) / theta
 
 

@@ -61,7 +61,7 @@ def sample(distribution: Any, *params: Any, address: str | None = None) -> Any:
         params = params if program else floats(params)
         leaves, treedef = jax.tree.flatten((distribution, params))
         leaves = [jnp.asarray(leaf) for leaf in leaves]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(
             f"The parameters of {named(distribution, address)} must be arrays or numbers ({error}). An object of "
             "another library must be a pytree of its parameters."

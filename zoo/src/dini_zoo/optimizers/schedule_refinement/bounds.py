@@ -52,11 +52,17 @@ def general_bound(eta: Float[Array, " T"], G: Float[Array, " T"] | float, D: Any
               \frac{\eta_k \sum_{t=k}^T \eta_t^2 G_t^2}{\eta_{k+1:T} \; \eta_{k:T}} .
 
     `G` is a row like `eta`, or one number for all steps.
+
+    Examples
+    --------
+    >>> print(general_bound(jnp.array([0.5, 0.5]), 1.0, 1.0))
+    1.0
     """
-    eta = jnp.asarray(eta)
+    right = checking.positive("D", D)
+    eta, G = jnp.asarray(eta), jnp.asarray(G)
     sums, squares = _tail_sums(eta), _tail_sums((eta * G) ** 2)
     last = jnp.sum(eta[:-1] * squares[:-1] / (sums[1:] * sums[:-1]))
-    return (D**2 + squares[0]) / (2 * sums[0]) + last / 2
+    return marked((D**2 + squares[0]) / (2 * sums[0]) + last / 2, right)
 
 
 def _objective(u: Array, G: Array, D: Array) -> Array:
