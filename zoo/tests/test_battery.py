@@ -1,7 +1,8 @@
 """The battery of inputs over all systems, and what it says of functions that are known to be careless or careful.
 
 What a system lets through stands in `let_through.txt`, with a reason. A case that is not there fails; so does a line
-that is no longer true. A `*` in a case stands for any characters.
+that is no longer true. A `*` in a case stands for any characters; a case without an argument is a function whose call
+may take too long to be examined.
 """
 
 import re
@@ -89,4 +90,4 @@ def test_what_is_let_through(entry):
     accepted = {case for case, verdict in found.items() if verdict in ("accepted", "dear")}
     fits = {case: re.compile(".*".join(map(re.escape, case.split("*")))) for case in mine}
     assert not [case for case in accepted if not any(one.fullmatch(case) for one in fits.values())]
-    assert not [case for case, one in fits.items() if not any(map(one.fullmatch, accepted))]
+    assert not [case for case, one in fits.items() if ":" in case and not any(map(one.fullmatch, accepted))]
