@@ -389,3 +389,34 @@ def test_points_of_nan_have_no_value_of_a_step_function():
         landscape(measure, 1, at),
     ):
         assert np.isnan(found).tolist() == [False, True]
+
+
+def test_norms_and_thresholds_keep_nan():
+    """A comparison with NaN is false: what is written for zero must not take it."""
+    from dini_zoo.implicit.molecular_dynamics.packing import overlaps
+    from dini_zoo.physics.contact import Penalty
+    from dini_zoo.physics.dgno.inversion import relative_misfit
+    from dini_zoo.physics.explicit import contact_limit
+    from dini_zoo.physics.materials import norm_or_zero
+    from dini_zoo.physics.random_fields import two_phase
+    from dini_zoo.physics.surfaces import safe_norm
+    from dini_zoo.physics.weak_forms import bump, wendland
+    from dini_zoo.reinforcement.lipschitz import euclidean
+    from dini_zoo.reinforcement.odice import weighted_policy
+
+    bad = jnp.array([0.5, jnp.nan])
+    zeros = jnp.zeros(2)
+    for norm in (safe_norm, norm_or_zero, euclidean):
+        assert norm(zeros) == 0
+        assert not jax.grad(norm)(zeros).any()
+        assert np.isnan(norm(bad))
+    assert np.isnan(relative_misfit(bad, jnp.ones(2)))
+    assert relative_misfit(jnp.ones(2), jnp.ones(2)) == 0
+    assert np.isnan(two_phase(bad, 1.0, 2.0)).tolist() == [False, True]
+    for function in (bump, wendland):
+        assert np.isnan(function(jnp.stack([bad, zeros, zeros + 2]))).tolist() == [True, False, False]
+    assert np.isnan(overlaps(jnp.stack([zeros, bad]), 1.4, 3.0)).any()
+    limit = lambda kn: contact_limit(jnp.ones(2), Penalty(kn))
+    assert (limit(0.0), np.isnan(limit(jnp.nan))) == (jnp.inf, True)
+    policy = jax.vmap(weighted_policy)(jnp.ones((2, 1, 2)), jnp.array([[[1.0, 3.0]], [[1.0, jnp.nan]]]))
+    assert lost(policy)

@@ -49,7 +49,7 @@ def overlaps(
     """`1 - r / σ` for each pair of disks; positive where they overlap, and zero on the diagonal."""
     squared = jnp.sum(displacements(x, side) ** 2, axis=-1)
     # the root has no derivative at zero, where each disk is from itself
-    distance = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+    distance = jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
     sigma = diameters(theta, len(x))
     relative = 1 - distance / (0.5 * (sigma[:, None] + sigma[None, :]))
     return jnp.where(jnp.eye(len(x), dtype=bool), 0.0, relative)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, finite, same_shape, within
+from dini_zoo.kit.checking import at_least, finite, same_shape, taken, within
 
 from ..surfaces import safe_norm
 
@@ -117,5 +117,5 @@ class MarkerReadout(eqx.Module):
 
     def __call__(self, x: Float[Array, "nodes 3"]) -> Float[Array, "markers 2"]:
         """Pixels of the markers for positions of all nodes."""
-        seen = self.camera.project(x[self.nodes.reshape(-1)]).reshape(*self.nodes.shape, 2)
+        seen = self.camera.project(taken("nodes", x, self.nodes.reshape(-1))).reshape(*self.nodes.shape, 2)
         return jnp.sum(self.weights[..., None] * seen, axis=1)

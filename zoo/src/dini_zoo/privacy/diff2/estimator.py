@@ -162,7 +162,7 @@ class Diff2Estimator:
         def differ() -> tuple[Any, Any, Any]:
             length = tree_norm(jax.tree.map(jnp.subtract, params, state.previous))
             # without a step there is nothing to clip, be the slope infinite
-            radius = jnp.where(length > 0, self.difference_clip * length, 0.0)
+            radius = jnp.where(length == 0, 0.0, self.difference_clip * length)
             found = clipped_difference_mean(
                 self.fun, params, state.previous, clients, radius, microbatch=self.microbatch
             )

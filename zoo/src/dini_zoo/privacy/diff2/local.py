@@ -149,7 +149,7 @@ def diff2_local(
             mine, noise = jax.random.split(jax.random.fold_in(jax.random.fold_in(client_key, r), k))
             chosen = draw_batch(mine, clients, client, batch)
             length = tree_norm(jax.tree.map(jnp.subtract, y, before))
-            radius = jnp.where(length > 0, local_clip * length, 0.0)
+            radius = jnp.where(length == 0, 0.0, local_clip * length)
             difference = lambda z: jax.tree.map(jnp.subtract, estimator.fun(y, z), estimator.fun(before, z))
             records = jax.tree.map(lambda leaf: leaf[chosen], clients.data)
             change = weighted_sum(difference, records, share, radius, estimator.microbatch).mean
