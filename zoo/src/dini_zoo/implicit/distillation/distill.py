@@ -56,12 +56,27 @@ def distill(
 
 
 def accuracy(W: Float[np.ndarray, "p k"], sample: Sample) -> float:
-    """The fraction of a sample's images that the weights recognize."""
-    return float(np.mean(np.argmax(sample.X @ W, axis=1) == np.argmax(sample.Y, axis=1)))
+    """The fraction of a sample's images that the weights recognize; NaN where a score is.
+
+    Examples
+    --------
+    >>> accuracy(np.array([[1.0, -1.0]]), Sample(np.array([[2.0], [3.0]]), np.eye(2)))
+    0.5
+    """
+    scores = sample.X @ W
+    right = np.argmax(scores, axis=1) == np.argmax(sample.Y, axis=1)
+    return float("nan") if np.isnan(scores).any() else float(np.mean(right))
 
 
 def class_means(sample: Sample) -> Images:
-    """The mean image of each class."""
+    """The mean image of each class.
+
+    Examples
+    --------
+    >>> print(class_means(Sample(np.array([[2.0], [4.0], [5.0]]), np.array([[1.0, 0], [1, 0], [0, 1]]))))
+    [[3.]
+     [5.]]
+    """
     return np.asarray(sample.Y.T @ sample.X / sample.Y.sum(axis=0)[:, None])
 
 

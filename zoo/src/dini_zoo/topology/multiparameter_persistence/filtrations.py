@@ -135,8 +135,8 @@ def codensity(points: Float[Array, "n d"], bandwidth: Any) -> Float[Array, " n"]
 
     Examples
     --------
-    >>> print(codensity(jnp.array([[0.0], [0.0], [9.0]]), 1.0).round(3))
-    [0.405 0.405 1.099]
+    >>> print([f"{one:.3f}" for one in codensity(jnp.array([[0.0], [0.0], [9.0]]), 1.0)])
+    ['0.405', '0.405', '1.099']
     """
     positive("bandwidth", bandwidth)
     squares = jnp.sum((points[:, None] - points[None]) ** 2, axis=-1)
