@@ -180,24 +180,23 @@ def test_a_sampler_of_times_of_another_length():
 
 
 def test_edges_triangles_and_components_that_there_are_not():
-    from dini_zoo.implicit.convergent_graphs import contractive_operator
+    from dini_zoo.implicit.convergent_graphs.operator import ContractiveOperator
     from dini_zoo.physics.difftactile import FisheyeCamera, MarkerReadout, vertex_normals
     from dini_zoo.reinforcement.mixtures import pick
 
     # an index of `size` is padding
-    edges = lambda senders: contractive_operator(jnp.ones(2) / 2, jnp.array(senders), jnp.array([0, 1]), 2)
-    assert edges([0, 2]).as_matrix().shape == (2, 2)
+    edges = lambda rows: ContractiveOperator(np.ones(2) / 2, np.array(rows), np.array([0, 1]), 2)
+    assert edges([0, 2]).size == 2
     for wrong in ([0, 3], [0, -1]):
-        refused(lambda wrong=wrong: edges(wrong), "must be from 0 to 2")
-    corners = jnp.eye(3)
-    good = jnp.array([[0, 1, 2]])
-    assert jnp.isfinite(vertex_normals(corners, good)).all()
+        refused(lambda wrong=wrong: edges(wrong), "rows must be from 0 to 2")
+    corners, good = jnp.eye(3), np.array([[0, 1, 2]])
+    components = np.arange(6.0).reshape(1, 3, 2)
     refused(lambda: vertex_normals(corners, good + 1), "triangles must be from 0 to 2")
-    assert lost(jax.vmap(lambda one: vertex_normals(corners, one))(jnp.stack([good, good + 1, good - 1])))
-    components = jnp.arange(6.0).reshape(1, 3, 2)
-    assert pick(components, jnp.array([2])).tolist() == [[4, 5]]
-    refused(lambda: pick(components, jnp.array([-1])), "index must be from 0 to 2")
-    assert lost(jax.vmap(lambda one: pick(components, one))(jnp.array([[0], [3], [-1]])))
+    refused(lambda: pick(components, np.array([-1])), "index must be from 0 to 2")
+    both = jax.jit(jax.vmap(lambda at: (vertex_normals(corners, good + at), pick(components, at[None]))))
+    normals, picked = both(np.array([0, 3, -1]))
+    assert lost(normals)
+    assert lost(picked)
     markers = lambda rest, at: MarkerReadout.of(FisheyeCamera(), rest, np.arange(3), at, k=1)
     refused(lambda: markers(corners[:, :2], np.ones((2, 2))), "rest must have the shape")
     refused(lambda: markers(corners, np.ones((2, 3))), "markers must have the shape")
@@ -378,17 +377,20 @@ def test_points_of_nan_have_no_value_of_a_step_function():
         signed_measure,
     )
 
-    filtration = graph_filtration(jnp.array([0.0, 0.5, 2.0]), [[0, 2], [1, 2]])
-    measure = signed_measure(filtration, 0, "rank", engine="numpy", max_points=4)
-    euler = signed_measure(filtration, invariant="euler")
-    at = jnp.array([[1.0], [jnp.nan]])
-    for found in (
-        cumulative(euler, at),
-        rank_function(measure, at, at),
-        rank_function(measure, jnp.full((2, 1), -jnp.inf), at * jnp.array([[jnp.inf], [1]])),
-        landscape(measure, 1, at),
-    ):
-        assert np.isnan(found).tolist() == [False, True]
+    @jax.jit
+    def found(at):
+        filtration = graph_filtration(jnp.array([0.0, 0.5, 2.0]), [[0, 2], [1, 2]])
+        measure = signed_measure(filtration, 0, "rank", engine="numpy", max_points=4)
+        euler = signed_measure(filtration, invariant="euler")
+        first, last = jnp.full((2, 1), -jnp.inf), at * jnp.array([[jnp.inf], [1]])
+        return (
+            cumulative(euler, at),
+            rank_function(measure, at, at),
+            rank_function(measure, first, last),
+            landscape(measure, 1, at),
+        )
+
+    assert np.isnan(found(jnp.array([[1.0], [jnp.nan]]))).tolist() == [[False, True]] * 4
 
 
 def test_norms_and_thresholds_keep_nan():
@@ -404,19 +406,28 @@ def test_norms_and_thresholds_keep_nan():
     from dini_zoo.reinforcement.lipschitz import euclidean
     from dini_zoo.reinforcement.odice import weighted_policy
 
-    bad = jnp.array([0.5, jnp.nan])
-    zeros = jnp.zeros(2)
-    for norm in (safe_norm, norm_or_zero, euclidean):
-        assert norm(zeros) == 0
-        assert not jax.grad(norm)(zeros).any()
-        assert np.isnan(norm(bad))
-    assert np.isnan(relative_misfit(bad, jnp.ones(2)))
-    assert relative_misfit(jnp.ones(2), jnp.ones(2)) == 0
-    assert np.isnan(two_phase(bad, 1.0, 2.0)).tolist() == [False, True]
-    for function in (bump, wendland):
-        assert np.isnan(function(jnp.stack([bad, zeros, zeros + 2]))).tolist() == [True, False, False]
-    assert np.isnan(overlaps(jnp.stack([zeros, bad]), 1.4, 3.0)).any()
-    limit = lambda kn: contact_limit(jnp.ones(2), Penalty(kn))
-    assert (limit(0.0), np.isnan(limit(jnp.nan))) == (jnp.inf, True)
-    policy = jax.vmap(weighted_policy)(jnp.ones((2, 1, 2)), jnp.array([[[1.0, 3.0]], [[1.0, jnp.nan]]]))
-    assert lost(policy)
+    zeros = np.zeros(2)
+    norms = (safe_norm, norm_or_zero, euclidean, lambda x: relative_misfit(x + 1, jnp.ones(2)))
+
+    @jax.jit
+    def found(bad):
+        at_zero = [jax.value_and_grad(norm)(zeros) for norm in norms]
+        lost = (
+            [norm(bad) for norm in norms],
+            [function(jnp.stack([bad, zeros, zeros + 2])) for function in (bump, wendland)],
+            two_phase(bad, 1.0, 2.0),
+            overlaps(jnp.stack([zeros, bad]), 1.4, 3.0).sum(),
+            [contact_limit(jnp.ones(2), Penalty(kn)) for kn in (bad[1], 0 * bad[0])],
+            weighted_policy(jnp.ones((2, 2)), jnp.stack([zeros + 1, bad])).sum(),
+        )
+        return at_zero, lost
+
+    at_zero, lost = jax.tree.map(np.asarray, found(np.array([0.5, np.nan])))
+    assert not any(value or slope.any() for value, slope in at_zero)
+    assert np.isnan(lost[0]).all()
+    assert np.isnan(lost[1]).tolist() == [[True, False, False]] * 2
+    assert np.isnan(lost[2]).tolist() == [False, True]
+    assert np.isnan(lost[3])
+    assert np.isnan(lost[4][0])
+    assert lost[4][1] == np.inf
+    assert np.isnan(lost[5])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, taken
+from dini_zoo.kit.checking import at_least, marked, taken, within
 
 
 class OpticalMLP(eqx.Module):
@@ -43,11 +43,12 @@ def vertex_normals(x: Float[Array, "nodes 3"], triangles: Int[Array, "m 3"]) -> 
      [0. 0. 1.]
      [0. 0. 0.]]
     """
-    a, b, c = jnp.moveaxis(taken("triangles", x, triangles), 1, 0)
+    right = within("triangles", triangles, len(x))
+    a, b, c = jnp.moveaxis(x[triangles], 1, 0)
     raised = jnp.cross(b - a, c - a)
     total = jnp.zeros_like(x).at[triangles].add(jnp.broadcast_to(raised[:, None], (*triangles.shape, 3)))
     square = jnp.sum(total**2, axis=1, keepdims=True)
-    return jnp.where(square == 0, 0, total / jnp.sqrt(jnp.where(square == 0, 1, square)))
+    return marked(jnp.where(square == 0, 0, total / jnp.sqrt(jnp.where(square == 0, 1, square))), right)
 
 
 def pixel_normals(
