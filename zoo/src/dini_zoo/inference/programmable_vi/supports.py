@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dini_zoo.kit.checking import traced
+
 #: An end that depends on what is traced.
 MOVING = "moving"
 SIDES = (("lower_bound", -math.inf), ("upper_bound", math.inf))
@@ -73,7 +75,7 @@ def _ends(made: Any) -> tuple[Any, ...]:
 
 def _number(end: Any) -> Any:
     """An end that all elements have."""
-    if isinstance(end, jax.core.Tracer):
+    if traced(end):
         return MOVING
     return float(end) if jnp.ndim(end) == 0 else None
 
@@ -84,17 +86,17 @@ def _moved(transform: Any, end: Any) -> Any:
         for one in transform.parts:
             end = _moved(one, end)
         return end
-    traced = [name for name, value in vars(transform).items() if isinstance(value, jax.core.Tracer)]
-    if end == MOVING or (end is None and not traced) or transform.domain.event_dim:
+    unknown = [name for name, value in vars(transform).items() if traced(value)]
+    if end == MOVING or (end is None and not unknown) or transform.domain.event_dim:
         return end
-    if not traced:
+    if not unknown:
         with jax.ensure_compile_time_eval():
             return _number(transform(jnp.asarray(end)))
     if end is not None and math.isinf(end):
         return end
     if hasattr(transform, "loc"):
         # a scale leaves zero where it is
-        still = end == 0 and "loc" not in traced and not np.any(transform.loc)
+        still = end == 0 and "loc" not in unknown and not np.any(transform.loc)
     else:
         # so does a power, and one
         still = end in (0, 1)
