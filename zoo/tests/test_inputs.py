@@ -269,6 +269,7 @@ def test_weights_steps_and_rates_that_are_none():
     refused(lambda: conversion_bound(w[:, None], G, 1.0), "w must have the shape")
     refused(lambda: conversion_bound(w, G[:, None], 1.0), "G must have the shape")
     refused(lambda: conversion_bound(w, G, -1.0), "D must be positive")
+    refused(lambda: conversion_bound(w, -G, 1.0), "G must be zero or more")
     for make in (
         lambda rate: linear_decay_schedule(rate, 5),
         lambda rate: array_schedule(w, rate),

@@ -38,9 +38,9 @@ def conversion_bound(w: Float[Array, " T"], G: Float[Array, " T"] | float, D: An
     >>> print(conversion_bound(w, G, 1.0).round(4), (1 / jnp.sqrt(jnp.sum(G**-2))).round(4))
     0.6247 0.6247
     """
-    right = checking.positive("D", D)
+    right = checking.positive("D", D), checking.not_negative("G", G)
     w, G = jnp.asarray(w), jnp.asarray(G)
-    return marked((D**2 + jnp.sum((w * G) ** 2)) / (2 * jnp.sum(w)), right)
+    return marked((D**2 + jnp.sum((w * G) ** 2)) / (2 * jnp.sum(w)), *right)
 
 
 def general_bound(eta: Float[Array, " T"], G: Float[Array, " T"] | float, D: Any) -> Float[Array, ""]:
@@ -58,11 +58,11 @@ def general_bound(eta: Float[Array, " T"], G: Float[Array, " T"] | float, D: Any
     >>> print(general_bound(jnp.array([0.5, 0.5]), 1.0, 1.0))
     1.0
     """
-    right = checking.positive("D", D)
+    right = checking.positive("D", D), checking.not_negative("G", G)
     eta, G = jnp.asarray(eta), jnp.asarray(G)
     sums, squares = _tail_sums(eta), _tail_sums((eta * G) ** 2)
     last = jnp.sum(eta[:-1] * squares[:-1] / (sums[1:] * sums[:-1]))
-    return marked((D**2 + squares[0]) / (2 * sums[0]) + last / 2, right)
+    return marked((D**2 + squares[0]) / (2 * sums[0]) + last / 2, *right)
 
 
 def _objective(u: Array, G: Array, D: Array) -> Array:
