@@ -168,13 +168,14 @@ def _of_array(x: Any) -> Iterator[tuple[str, Any]]:
         yield "index beyond", lib.full_like(x, 1_000_000)
 
 
-def _of_number(x: Any) -> Iterator[tuple[str, Any]]:
+def _of_number(x: Any, fractions: bool) -> Iterator[tuple[str, Any]]:
+    """Of a number, which may be a whole one where the annotation says `float`."""
     if isinstance(x, bool):
         return
-    if isinstance(x, int):
+    if isinstance(x, int) and not fractions:
         yield "negative", -3
         yield "fraction", x + 0.5
-    elif isinstance(x, float):
+    else:
         yield "NaN", float("nan")
         if x > 0:
             yield "negative", -x - 1.0
@@ -183,6 +184,11 @@ def _of_number(x: Any) -> Iterator[tuple[str, Any]]:
 
 def _swapped(structure: Any, leaves: list[Any], i: int, new: Any) -> Any:
     return structure.unflatten([*leaves[:i], new, *leaves[i + 1 :]])
+
+
+def _of_fractions(example: Example, name: str) -> bool:
+    """Whether the annotation of an argument says `float`."""
+    return bool(re.search(r"\bfloat\b", str(getattr(example.ready.function, "__annotations__", {}).get(name))))
 
 
 def changes(example: Example) -> Iterator[Change]:
@@ -203,13 +209,14 @@ def changes(example: Example) -> Iterator[Change]:
             return example.args, {**example.kwargs, key: new}
 
         if isinstance(value, int | float):
-            for kind, new in _of_number(value):
+            for kind, new in _of_number(value, isinstance(value, float) or _of_fractions(example, name)):
                 told = (new, put) if isinstance(value, float) else None
                 yield Change(name, kind, *put(new), traced=told)
             continue
         if isinstance(value, eqx.Module) or callable(value) or isinstance(value, str) or value is None:
             continue
-        leaves, structure = jax.tree.flatten(value)
+        # what is in a module was looked at when that was made
+        leaves, structure = jax.tree.flatten(value, is_leaf=lambda one: isinstance(one, eqx.Module))
         for i, leaf in enumerate(leaves):
             if not _numbers(leaf):
                 continue
@@ -219,13 +226,13 @@ def changes(example: Example) -> Iterator[Change]:
                 told = (new, lambda new, put=put, swap=swap: put(swap(new))) if kind.startswith("index") else None
                 yield Change(place, kind, *put(swap(new)), traced=told)
             if jnp.issubdtype(leaf.dtype, jnp.floating):
-                rounded = np.rint(leaf)
+                rounded, lib = np.rint(leaf), np if isinstance(leaf, np.ndarray) else jnp
                 if np.all(np.isfinite(rounded)):
                     yield Change(
                         place,
                         "integers",
-                        *put(swap((np if isinstance(leaf, np.ndarray) else jnp).asarray(rounded, int))),
-                        same=put(swap(jnp.asarray(rounded, leaf.dtype))),
+                        *put(swap(lib.asarray(rounded, int))),
+                        same=put(swap(lib.asarray(rounded, leaf.dtype))),
                     )
 
 
@@ -244,31 +251,27 @@ def _parts(tree: Any) -> Iterator[Any]:
             yield leaf
 
 
+def _arrays(tree: Any) -> list[Any]:
+    """All of real numbers; of plain numbers, too."""
+    leaves = [np.asarray(leaf) if isinstance(leaf, int | float) else leaf for leaf in _parts(tree)]
+    return [one for one in leaves if _numbers(one) and not jnp.issubdtype(one.dtype, jnp.complexfloating)]
+
+
 def _floating(tree: Any) -> list[np.ndarray]:
-    return [
-        np.asarray(leaf, float)
-        for leaf in _parts(tree)
-        if hasattr(leaf, "dtype")
-        and _numbers(leaf)
-        and jnp.issubdtype(leaf.dtype, jnp.inexact)
-        and not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-    ]
+    return [np.asarray(one, float) for one in _arrays(tree) if jnp.issubdtype(one.dtype, jnp.inexact)]
 
 
 def _marked(found: Any, usual: Any) -> bool:
     """Whether something is not finite that was before, or an index is none."""
     bad = lambda tree: sum(int((~np.isfinite(leaf)).sum()) for leaf in _floating(tree))
     below = lambda tree: sum(
-        int((np.asarray(leaf) < 0).sum())
-        for leaf in jax.tree.leaves(tree)
-        if hasattr(leaf, "dtype") and _numbers(leaf) and jnp.issubdtype(leaf.dtype, jnp.signedinteger)
+        int((np.asarray(leaf) < 0).sum()) for leaf in _arrays(tree) if jnp.issubdtype(leaf.dtype, jnp.signedinteger)
     )
-    plain = [leaf for leaf in jax.tree.leaves(found) if isinstance(leaf, float)]
-    return bad(found) > bad(usual) or below(found) > below(usual) or any(not np.isfinite(one) for one in plain)
+    return bad(found) > bad(usual) or below(found) > below(usual)
 
 
 def _equal(found: Any, other: Any) -> bool:
-    one, two = _floating(found), _floating(other)
+    one, two = ([np.asarray(leaf, float) for leaf in _arrays(tree)] for tree in (found, other))
     return len(one) == len(two) and all(
         a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
         for a, b in zip(one, two, strict=True)

@@ -1,7 +1,8 @@
 """The battery of inputs over all systems, and what it says of functions that are known to be careless or careful.
 
 What a system lets through stands in `let_through.txt`, with a reason. A case that is not there fails; so does a line
-that is no longer true. In a case `*` stands for any letters.
+that is no longer true. In a case `*` stands for any letters; a case without an argument is a function whose call may
+take too long to be examined.
 """
 
 import re
@@ -129,4 +130,4 @@ def test_what_is_let_through(entry):
     accepted = {case for case, verdict in found.items() if verdict in ("accepted", "dear")}
     unread, idle = compared(accepted, mine)
     assert not unread
-    assert not idle
+    assert not [case for case in idle if ":" in case]

@@ -6,6 +6,7 @@ A case raises, or gives NaN where it is traced. What is right beside it goes thr
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dini
@@ -178,6 +179,30 @@ def test_a_sampler_of_times_of_another_length():
     refused(lambda: run(7), "times must have 5 entries, as many as the diffusion's steps: given 7")
 
 
+def test_edges_triangles_and_components_that_there_are_not():
+    from dini_zoo.implicit.convergent_graphs.operator import ContractiveOperator
+    from dini_zoo.physics.difftactile import FisheyeCamera, MarkerReadout, vertex_normals
+    from dini_zoo.reinforcement.mixtures import pick
+
+    # an index of `size` is padding
+    edges = lambda rows: ContractiveOperator(np.ones(2) / 2, np.array(rows), np.array([0, 1]), 2)
+    assert edges([0, 2]).size == 2
+    for wrong in ([0, 3], [0, -1]):
+        refused(lambda wrong=wrong: edges(wrong), "rows must be from 0 to 2")
+    corners, good = jnp.eye(3), np.array([[0, 1, 2]])
+    components = np.arange(6.0).reshape(1, 3, 2)
+    refused(lambda: vertex_normals(corners, good + 1), "triangles must be from 0 to 2")
+    refused(lambda: pick(components, np.array([-1])), "index must be from 0 to 2")
+    both = jax.jit(jax.vmap(lambda at: (vertex_normals(corners, good + at), pick(components, at[None]))))
+    normals, picked = both(np.array([0, 3, -1]))
+    assert lost(normals)
+    assert lost(picked)
+    markers = lambda rest, at: MarkerReadout.of(FisheyeCamera(), rest, np.arange(3), at, k=1)
+    refused(lambda: markers(corners[:, :2], np.ones((2, 2))), "rest must have the shape")
+    refused(lambda: markers(corners, np.ones((2, 3))), "markers must have the shape")
+    refused(lambda: markers(corners * np.nan, np.ones((2, 2))), "rest must be finite")
+
+
 # kinds of numbers
 
 
@@ -230,6 +255,43 @@ def test_values_that_are_none():
     assert laplace(energy, jnp.full(2, 1.001)).root.shape == (2, 2)
     refused(lambda: laplace(energy, jnp.zeros(2)), "z must be a minimum of the energy: the one nearby is 2.83")
     assert lost(jax.jit(jax.vmap(lambda z: laplace(energy, z).mean))(jnp.stack([jnp.ones(2), jnp.zeros(2)])))
+
+
+def test_weights_steps_and_rates_that_are_none():
+    from dini_zoo.implicit.hard_constraints import LeastSquaresConstraint, Terms
+    from dini_zoo.optimizers.adadagrad import Batches, adagrad_norm
+    from dini_zoo.optimizers.batch_size_scaling import lanczos_learning_rate
+    from dini_zoo.optimizers.optimistic_omd import pool
+    from dini_zoo.optimizers.schedule_refinement import array_schedule, conversion_bound, linear_decay_schedule
+
+    w, G = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.5])
+    assert conversion_bound(w, G, 1.0) == conversion_bound([1, 2], G, 1) == 0.5
+    refused(lambda: conversion_bound(w[:, None], G, 1.0), "w must have the shape")
+    refused(lambda: conversion_bound(w, G[:, None], 1.0), "G must have the shape")
+    refused(lambda: conversion_bound(w, G, -1.0), "D must be positive")
+    refused(lambda: conversion_bound(w, -G, 1.0), "G must be zero or more")
+    for make in (
+        lambda rate: linear_decay_schedule(rate, 5),
+        lambda rate: array_schedule(w, rate),
+        lambda rate: optax.chain(adagrad_norm(rate)),
+    ):
+        assert make(0.0)
+        for wrong in (-1.0, np.nan, np.inf):
+            refused(lambda make=make, wrong=wrong: make(wrong), "must be zero or more, and finite")
+    for make in (
+        lambda count: Batches(count, np.random.default_rng(0)),
+        lambda count: lanczos_learning_rate(count, every=3),
+        lambda count: pool(1.0, 1.0, 1.0, count),
+    ):
+        assert make(3) is not None
+        refused(lambda make=make: make(2.5), "must be a whole number")
+        refused(lambda make=make: make(0), "must be at least 1")
+    solve = lambda inside: LeastSquaresConstraint(lambda f, s, d: f - 1.0).solve(
+        Terms(jnp.ones((3, 2)), jnp.ones((3, 2))), inside
+    )
+    assert solve(jnp.ones((3, 2))).x.shape == (2,)
+    refused(lambda: solve(jnp.ones(2)), "inside must have arrays of 2 axes or more")
+    refused(lambda: solve(jnp.ones((3, 1))), "the last of length 2")
 
 
 def test_particles_faster_than_a_cell_a_step():
@@ -305,3 +367,68 @@ def test_a_filtration_of_nan_has_no_gradient_of_zero():
     assert np.isnan(values).tolist() == [False, True, False]
     assert np.all(np.isfinite(slopes[0]) & (slopes[0] == slopes[2]))
     assert np.isnan(slopes[1][np.array([0, 2])]).all()
+
+
+def test_points_of_nan_have_no_value_of_a_step_function():
+    from dini_zoo.topology.multiparameter_persistence import (
+        cumulative,
+        graph_filtration,
+        landscape,
+        rank_function,
+        signed_measure,
+    )
+
+    @jax.jit
+    def found(at):
+        filtration = graph_filtration(jnp.array([0.0, 0.5, 2.0]), [[0, 2], [1, 2]])
+        measure = signed_measure(filtration, 0, "rank", engine="numpy", max_points=4)
+        euler = signed_measure(filtration, invariant="euler")
+        first, last = jnp.full((2, 1), -jnp.inf), at * jnp.array([[jnp.inf], [1]])
+        return (
+            cumulative(euler, at),
+            rank_function(measure, at, at),
+            rank_function(measure, first, last),
+            landscape(measure, 1, at),
+        )
+
+    assert np.isnan(found(jnp.array([[1.0], [jnp.nan]]))).tolist() == [[False, True]] * 4
+
+
+def test_norms_and_thresholds_keep_nan():
+    """A comparison with NaN is false: what is written for zero must not take it."""
+    from dini_zoo.implicit.molecular_dynamics.packing import overlaps
+    from dini_zoo.physics.contact import Penalty
+    from dini_zoo.physics.dgno.inversion import relative_misfit
+    from dini_zoo.physics.explicit import contact_limit
+    from dini_zoo.physics.materials import norm_or_zero
+    from dini_zoo.physics.random_fields import two_phase
+    from dini_zoo.physics.surfaces import safe_norm
+    from dini_zoo.physics.weak_forms import bump, wendland
+    from dini_zoo.reinforcement.lipschitz import euclidean
+    from dini_zoo.reinforcement.odice import weighted_policy
+
+    zeros = np.zeros(2)
+    norms = (safe_norm, norm_or_zero, euclidean, lambda x: relative_misfit(x + 1, jnp.ones(2)))
+
+    @jax.jit
+    def found(bad):
+        at_zero = [jax.value_and_grad(norm)(zeros) for norm in norms]
+        lost = (
+            [norm(bad) for norm in norms],
+            [function(jnp.stack([bad, zeros, zeros + 2])) for function in (bump, wendland)],
+            two_phase(bad, 1.0, 2.0),
+            overlaps(jnp.stack([zeros, bad]), 1.4, 3.0).sum(),
+            [contact_limit(jnp.ones(2), Penalty(kn)) for kn in (bad[1], 0 * bad[0])],
+            weighted_policy(jnp.ones((2, 2)), jnp.stack([zeros + 1, bad])).sum(),
+        )
+        return at_zero, lost
+
+    at_zero, lost = jax.tree.map(np.asarray, found(np.array([0.5, np.nan])))
+    assert not any(value or slope.any() for value, slope in at_zero)
+    assert np.isnan(lost[0]).all()
+    assert np.isnan(lost[1]).tolist() == [[True, False, False]] * 2
+    assert np.isnan(lost[2]).tolist() == [False, True]
+    assert np.isnan(lost[3])
+    assert np.isnan(lost[4][0])
+    assert lost[4][1] == np.inf
+    assert np.isnan(lost[5])

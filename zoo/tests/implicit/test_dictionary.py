@@ -137,9 +137,9 @@ def test_what_codes_refuse():
         SparseCoding(strength=-1)
     with pytest.raises(ValueError, match=r"ratio must not be negative: given nan"):
         SparseCoding(ratio=float("nan"))
-    with pytest.raises(ValueError, match=r"steps must be at least one: given 0"):
+    with pytest.raises(ValueError, match=r"steps must be at least 1: given 0"):
         SparseCoding(steps=0)
-    with pytest.raises(ValueError, match=r"equally many columns: given shapes \(3, 5\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"D must have the shape \(k, p\), where p = 5 by X: given \(2, 4\)"):
         SparseCoding().encode(np.ones((3, 5)), np.ones((2, 4)))
 
 
@@ -149,7 +149,7 @@ def test_the_step_of_fista():
 
 
 def test_what_learning_refuses(params, cohort):
-    with pytest.raises(ValueError, match=r"one label for each of the 9 rows of cohort.X: given shape \(9, 1\)"):
+    with pytest.raises(ValueError, match=r"cohort.y must have the shape \(m,\), where m = 9 by cohort.X"):
         loss(params, cohort._replace(y=cohort.y[:, None]), CODING, DECAY)
     with pytest.raises(ValueError, match=r"steps must be at least one: given 0"):
         train(params, cohort, CODING, decay=DECAY, learning_rate=RATE, steps=0)

@@ -382,7 +382,7 @@ def test_bad_input_is_refused():
     for make in (constant, strongly_convex):
         with pytest.raises(ValueError, match="must be positive"):
             make(0.0)
-    with pytest.raises(ValueError, match="horizon must be positive"):
+    with pytest.raises(ValueError, match="horizon must be at least 1"):
         dynamic_ensemble(BALL, D=2.0, G=1.0, L=1.0, horizon=0)
     with pytest.raises(TypeError, match="horizon"):
         dynamic_ensemble(BALL, D=2.0, G=1.0, L=1.0)

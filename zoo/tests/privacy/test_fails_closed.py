@@ -8,6 +8,7 @@ import pytest
 
 from dini_zoo.privacy.diff2 import (
     Clients,
+    Diff2Estimator,
     Noise,
     calibrate,
     clip_per_example,
@@ -23,7 +24,9 @@ from dini_zoo.privacy.ledger import GaussianRelease, Ledger
 from dini_zoo.privacy.private_gsd import (
     Categorical,
     Domain,
+    Marginals,
     Measurements,
+    Real,
     Table,
     categorical_marginals,
     gumbel_top_k,
@@ -275,3 +278,61 @@ def test_a_choice_among_scores_in_half_precision_or_with_a_scale_that_is_none():
 def test_orders_of_clients_are_of_clients():
     with pytest.raises(ValueError, match="clients must be"):
         round_robin(0, 3)
+
+
+def test_what_is_made_by_hand():
+    """An estimator, a table, and families of queries, whose sensitivities would be those of others."""
+    make = lambda **more: Diff2Estimator(
+        **{"fun": vector, "gradient_clip": 1.0, "difference_clip": 1.0, "restart_every": 2, "noise": Noise(0.5, 0.5)}
+        | {"microbatch": None}
+        | more
+    )
+    assert make().restart_every == 2
+    for more, words in (
+        ({"gradient_clip": -1.0}, "gradient_clip must be positive"),
+        ({"difference_clip": np.inf}, "difference_clip must be finite where there is noise"),
+        ({"gradient_clip": jnp.ones(2)}, "gradient_clip must be one number"),
+        ({"noise": Noise(jnp.array([0.0, 5.0]), 0.5)}, "noise must be one number"),
+        ({"restart_every": 2.5}, "restart_every must be a whole number"),
+        ({"microbatch": 0}, "microbatch must be at least 1"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            make(**more)
+    descent = lambda multiplier: dp_sgd(
+        vector,
+        optax.sgd(0.1),
+        jnp.zeros(2),
+        DATA,
+        jax.random.key(0),
+        rounds=1,
+        rate=0.5,
+        clip=1.0,
+        multiplier=multiplier,
+    )
+    with pytest.raises(ValueError, match="multiplier must be one number"):
+        descent(jnp.array([0.0, 5.0]))
+    with pytest.raises(ValueError, match="max_norm must be one number"):
+        clip_per_example(DATA, jnp.ones(2))
+    domain = Domain.of({"a": Categorical(3), "b": Real(0, 10)})
+    assert len(Table(np.array([[2.0, 1.0], [0.0, 0.0]]), domain)) == 2
+    for row in ([3.0, 0.5], [0.5, 0.5], [-1.0, 0.5], [0.0, 1.5], [np.nan, 0.5], [0.0, np.nan]):
+        with pytest.raises(ValueError, match="rows must have categories, or real values scaled"):
+            Table(np.array([row]), domain)
+    with pytest.raises(ValueError, match="at least one row"):
+        Table(np.zeros((0, 2)), domain)
+    for columns, bins, workloads, words in (
+        ([[0], [1]], [[3], [4]], (1, 0), "workloads must be numbers from zero"),
+        ([[0], [1]], [[3], [4]], (0, 2), "workloads must be numbers from zero"),
+        ([[0], [1]], [[3], [4]], (0,), "workloads must be numbers from zero"),
+        ([[0], [2]], [[3], [4]], (0, 1), "columns must be from 0 to 1"),
+        ([[-1]], [[3]], (0,), "columns must be from 0 to 1"),
+        ([[0]], [[0]], (0,), "sizes must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Marginals(domain, columns, bins, workloads)
+    queries = Marginals(domain, [[0], [1]], [[3], [4]], (0, 1))
+    table = Table(np.array([[2.0, 1.0], [0.0, 0.0]]), domain)
+    with pytest.raises(ValueError, match="workloads must have the shape"):
+        measure_one_shot(jax.random.key(0), table, queries, 1.0, np.array([[0]]))
+    rows = jnp.stack([table.rows, jnp.array([[2.0, jnp.nan], [0.0, 0.0]])])
+    assert np.isnan(jax.vmap(queries.answers)(rows)).any(axis=1).tolist() == [False, True]

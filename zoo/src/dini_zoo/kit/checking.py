@@ -268,6 +268,12 @@ def increasing(name: str, values: Any) -> Right:
     return holds(values, test, lambda: f"{name} must rise from each to the next: given {np.asarray(values)}.")
 
 
+def scalar(name: str, value: Any) -> None:
+    """Raise `ValueError` unless something is one number: an array in its place would broadcast."""
+    if np.shape(value):
+        raise ValueError(f"{name} must be one number: given an array of shape {np.shape(value)}.")
+
+
 def of_length(name: str, values: Sequence[Any] | Any, other: str, length: int) -> None:
     """Raise `ValueError` unless something has as many entries along its first axis as something else."""
     given = np.shape(values)[:1] if hasattr(values, "shape") else (len(values),)

@@ -16,7 +16,19 @@ from typing import Any
 
 #: The environment's variable that switches it off, with the value 0, or on in all fields, with the value `all`.
 VARIABLE = "DINI_ZOO_CHECKS"
-FIELDS = ("bilevel", "diffusion", "equations", "generative", "physics", "privacy", "reinforcement")
+FIELDS = (
+    "bilevel",
+    "diffusion",
+    "equations",
+    "generative",
+    "implicit",
+    "inference",
+    "optimizers",
+    "physics",
+    "privacy",
+    "reinforcement",
+    "topology",
+)
 #: Modules of experiments.
 LEFT_OUT = ("experiment", "study", "report", "picture")
 

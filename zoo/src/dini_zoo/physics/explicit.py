@@ -55,7 +55,7 @@ def elastic_limit(mesh: TetMesh, mu: Any, lam: Any, density: Any) -> Any:
 def contact_limit(masses: Any, penalty: Penalty) -> Any:
     r"""A bound of stable steps for nodes in contact: the least of :math:`\sqrt{2 m / k_n}` and :math:`2 m / k_t`."""
     small = jnp.min(jnp.asarray(masses))
-    bound = lambda mass, stiffness: jnp.where(stiffness > 0, mass / jnp.where(stiffness > 0, stiffness, 1), jnp.inf)
+    bound = lambda mass, stiffness: jnp.where(stiffness == 0, jnp.inf, mass / jnp.where(stiffness == 0, 1, stiffness))
     return jnp.minimum(jnp.sqrt(bound(2 * small, penalty.kn)), bound(2 * small, penalty.kt))
 
 

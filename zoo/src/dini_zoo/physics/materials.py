@@ -83,7 +83,7 @@ def unchanged(F: Matrix) -> Matrix:
 def norm_or_zero(x: Any) -> Any:
     """The Euclidean norm, with derivative zero at zero."""
     square = jnp.sum(x * x)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _strains(sigma: Any) -> tuple[Any, Any]:

@@ -93,8 +93,9 @@ class KarhunenLoeve(eqx.Module):
 
 
 def two_phase(field: Float[Array, "*n"], low: float, high: float) -> Float[Array, "*n"]:
-    """A medium that is `high` where the field is positive, and `low` elsewhere."""
-    return jnp.where(field > 0, jnp.asarray(high, field.dtype), jnp.asarray(low, field.dtype))
+    """A medium that is `high` where the field is positive, and `low` elsewhere; NaN where the field is."""
+    medium = jnp.where(field > 0, jnp.asarray(high, field.dtype), jnp.asarray(low, field.dtype))
+    return jnp.where(jnp.isnan(field), field, medium)
 
 
 def cell_centers(shape: tuple[int, ...]) -> Float[Array, "n d"]:

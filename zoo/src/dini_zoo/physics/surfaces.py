@@ -20,7 +20,7 @@ type Surface = Callable[[Float[Array, " 3"]], Float[Array, ""]]
 def safe_norm(a: Array, axis: int = -1) -> Array:
     """The Euclidean norm along an axis, whose derivative at zero is zero."""
     square = jnp.sum(a * a, axis=axis)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 class Sphere(eqx.Module):

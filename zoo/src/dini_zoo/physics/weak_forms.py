@@ -32,8 +32,8 @@ from dini_zoo.kit.checking import at_least, known, positive
 def _radius(y: Float[Array, "*n d"]) -> Float[Array, "*n"]:
     """Of what is differentiated, zero has the derivative zero and not NaN."""
     square = jnp.sum(y**2, axis=-1)
-    inside = square > 0
-    return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1.0)), 0.0)
+    center = square == 0
+    return jnp.where(center, 0.0, jnp.sqrt(jnp.where(center, 1.0, square)))
 
 
 @jax.custom_jvp
@@ -73,8 +73,8 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 def bump(y: Float[Array, "*n d"]) -> Float[Array, "*n"]:
     r""":math:`\exp(1 - 1 / (1 - r^2))` on the unit ball, zero outside: smooth, and flat near the sphere."""
     gap = 1 - jnp.sum(y**2, axis=-1)
-    inside = gap > 0
-    return jnp.where(inside, jnp.exp(1 - 1 / jnp.where(inside, gap, 1.0)), 0.0)
+    outside = gap <= 0
+    return jnp.where(outside, 0.0, jnp.exp(1 - 1 / jnp.where(outside, 1.0, gap)))
 
 
 #: A function `(*n, d) -> (*n,)` on the unit ball that vanishes on the sphere.

@@ -48,7 +48,8 @@ def euclidean(tree: Tree) -> Float[Array, ""]:
     scale = jnp.where(largest > 0, largest, 1.0)
     square = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
     # the root's slope at zero is infinite, and times a slope of zero it would be NaN
-    return scale * jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), jnp.zeros_like(square))
+    none = square == 0
+    return scale * jnp.where(none, jnp.zeros_like(square), jnp.sqrt(jnp.where(none, 1.0, square)))
 
 
 def gradient_norms(fn: Callable[[Tree], Array], points: Tree) -> Float[Array, " m"]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, finite, positive
+from dini_zoo.kit.checking import at_least, finite, positive, within
 
 from .policies import drawn_log_density, log_normal, squash, squashed_log_density, unsquash
 
@@ -174,8 +174,11 @@ def _log_density(u: Array, mean: Array, log_std: Array, scale: float | None) -> 
 
 
 def pick(values: Float[Array, "*axes K d"], index: Int[Array, "*axes"]) -> Float[Array, "*axes d"]:
-    """The entry of one component for each state."""
-    return jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
+    """The entry of one component for each state; NaN where its index is traced, and none."""
+    count = values.shape[-2]
+    right = within("index", index, count)
+    found = jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
+    return found if right is True else jnp.where(((index >= 0) & (index < count))[..., None], found, jnp.nan)
 
 
 class GaussianMixturePolicy(eqx.Module):

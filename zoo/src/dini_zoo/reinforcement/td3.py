@@ -233,7 +233,7 @@ class TD3:
         values = twin_values(state.target_critics, batch.next_state, following)
         value = self.weight_of_min * values.min(axis=0) + (1 - self.weight_of_min) * values.max(axis=0)
         # what follows a terminal state is not looked at, whatever it is
-        return batch.reward + jnp.where(batch.discount > 0, batch.discount * value, 0.0)
+        return batch.reward + jnp.where(batch.discount == 0, 0.0, batch.discount * value)
 
     def update(self, state: TD3State, key: Array, batch: Batch) -> tuple[TD3State, Figures]:
         """One step on a batch."""

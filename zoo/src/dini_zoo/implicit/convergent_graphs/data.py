@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from dini_zoo.kit.checking import at_least, of_length, positive
+
 from .graphs import Graph, join, make_graph, stack
 
 
@@ -15,6 +17,12 @@ class Labeled(NamedTuple):
 
     graph: Graph
     target: Float[np.ndarray, n]
+
+
+def below_one(name: str, value: float) -> None:
+    """Raise `ValueError` unless a discount is from 0 on and below 1: sums over all time have no end otherwise."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1: given {value}.")
 
 
 def stack_labeled(examples: list[Labeled], nodes: int, edges: int) -> Labeled:
@@ -34,8 +42,8 @@ def walk(n: int, random: np.random.Generator, discount: float = 0.9) -> Labeled:
     + \mathrm{discount}\, P v`, so every reward is felt all along the path. The feature of a node is its reward; edges
     have none.
     """
-    if n < 2:
-        raise ValueError(f"walk needs at least 2 nodes: given {n}.")
+    at_least("n", n, 2)
+    below_one("discount", discount)
     reward = np.zeros(n)
     reward[random.choice(n, 2, replace=False)] = random.uniform(-1, 1, 2)
     left = np.arange(n - 1)
@@ -54,8 +62,8 @@ def walks(count: int, sizes: tuple[int, int], random: np.random.Generator) -> li
 
 def decision_graph(states: int, actions: int, random: np.random.Generator) -> Graph:
     """A decision process: to each state lead `actions` edges from random others, each with a reward in (-1, 1)."""
-    if states < 2 or actions < 1:
-        raise ValueError(f"decision_graph needs 2 states and 1 action at least: given {states} and {actions}.")
+    at_least("states", states, 2)
+    at_least("actions", actions, 1)
     receivers = np.repeat(np.arange(states), actions)
     # a random one of the others
     senders = (receivers + random.integers(1, states, receivers.size)) % states
@@ -64,6 +72,8 @@ def decision_graph(states: int, actions: int, random: np.random.Generator) -> Gr
 
 def action_values(graph: Graph, values: Float[np.ndarray, n], discount: float = 0.9) -> Float[np.ndarray, E]:
     """The reward of each edge and the discounted value of where it comes from."""
+    below_one("discount", discount)
+    of_length("values", values, "the graph's nodes", graph.size)
     return np.asarray(graph.edges)[:, 0] + discount * values[np.asarray(graph.senders)]
 
 
@@ -74,6 +84,8 @@ def best_values(graph: Graph, tol: float = 1e-6, discount: float = 0.9) -> Float
 
     A node without edges has the value zero.
     """
+    positive("tol", tol)
+    below_one("discount", discount)
     receivers = np.asarray(graph.receivers)
     order = np.argsort(receivers, kind="stable")
     ends, starts = np.unique(receivers[order], return_index=True)

@@ -32,6 +32,8 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dini_zoo.kit.checking import at_least, within
+
 Normalization = Literal["row", "column", "softmax"]
 Squash = Literal["clip", "sigmoid"]
 
@@ -49,6 +51,11 @@ class ContractiveOperator(lx.AbstractLinearOperator):
     columns: Int[Array, " E"]
     """Where each edge comes from."""
     size: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        at_least("size", self.size, 1)
+        within("rows", self.rows, self.size + 1)
+        within("columns", self.columns, self.size + 1)
 
     def mv(self, vector: Float[Array, n * M]) -> Float[Array, n * M]:
         """The product with a vector, edge by edge."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dini
+from dini_zoo.kit.checking import of_length, same_shape
 
 from .data import Labeled, action_values
 from .fixed_point import ContractiveFixedPoint, Method
@@ -41,6 +42,8 @@ def dense_solution(
 
     With :math:`y = (I - \gamma A^\top)^{-1} g` they are :math:`y` and :math:`\gamma y_{d_e} x_{s_e}`.
     """
+    same_shape("cotangent", cotangent, "b", np.shape(b))
+    of_length("b", b, "the graph's nodes", A.size)
     weights, rows, columns = (np.asarray(leaf) for leaf in (A.weights, A.rows, A.columns))
     x, y, slope = np.zeros_like(b), np.zeros_like(b), np.zeros_like(weights)
     real = (rows < A.size) & (columns < A.size)
@@ -104,6 +107,7 @@ def policy_accuracy(examples: list[Labeled], predicted: np.ndarray, slack: float
     True values are compared, and not edges: where several edges are best, each of them will do. `predicted` has the
     values of all graphs' nodes in a row.
     """
+    of_length("predicted", predicted, "all nodes", sum(len(one.target) for one in examples))
     hits, start = [], 0
     for graph, target in examples:
         own = predicted[start : start + len(target)]

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import at_least, same_shape
 from dini_zoo.kit.training import Course, Trainer
 
 from .data import Labeled
@@ -23,7 +24,9 @@ def predict(model: Any, graphs: Any) -> Float[Array, "B n"]:
 
 def squared_loss(model: Any, examples: Labeled) -> Float[Array, ""]:
     """The mean squared error over all nodes of the stack."""
-    gap = predict(model, examples.graph) - examples.target
+    found = predict(model, examples.graph)
+    same_shape("What the model returns for nodes", found, "the targets", jnp.shape(examples.target))
+    gap = found - examples.target
     return jnp.sum(gap**2) / jnp.sum(examples.graph.n_node)
 
 
@@ -52,6 +55,7 @@ def train(
 
 def batches(count: int, batch: int, steps: int, seed: int) -> np.ndarray:
     """Indices of each step's graphs: pass after pass through the pool, of which a part of a batch is left out."""
+    at_least("steps", steps, 1)
     if not 0 < batch <= count:
         raise ValueError(f"batch must be from 1 to {count}, the graphs of the pool: given {batch}.")
     random, whole = np.random.default_rng(seed), count - count % batch

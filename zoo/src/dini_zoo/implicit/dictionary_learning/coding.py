@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least
 
 Atoms = Float[Array, "k p"]
 Codes = Float[Array, "m k"]
@@ -61,8 +62,7 @@ class SparseCoding:
         for name, value in (("strength", self.strength), ("ratio", self.ratio)):
             if not value >= 0:
                 raise ValueError(f"SparseCoding's {name} must not be negative: given {value!r}.")
-        if self.steps < 1:
-            raise ValueError(f"SparseCoding's steps must be at least one: given {self.steps!r}.")
+        at_least("steps", self.steps, 1)
 
     @property
     def problem(self) -> dini.Minimize:
@@ -74,7 +74,7 @@ class SparseCoding:
         # the step is a constant of the solver: the code does not depend on it
         curvature = jax.lax.stop_gradient(jnp.linalg.norm(D, ord=2) ** 2)
         # any step serves a dictionary of zeros
-        size = 1 / jnp.where(curvature > 0, curvature, 1.0)
+        size = 1 / jnp.where(curvature == 0, 1.0, curvature)
         return dini.ProximalGradient(step_size=size, tol=0.0, max_steps=self.steps)
 
     def encode(

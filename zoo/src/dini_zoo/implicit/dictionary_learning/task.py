@@ -36,7 +36,14 @@ class Params(NamedTuple):
 
 
 def bounded(D: Atoms) -> Atoms:
-    """Divide each atom (a row of the last two axes) by its norm where that is above one."""
+    """Divide each atom (a row of the last two axes) by its norm where that is above one.
+
+    Examples
+    --------
+    >>> print(bounded(jnp.array([[3.0, 4.0], [0.5, 0.0]])).round(1))
+    [[0.6 0.8]
+     [0.5 0. ]]
+    """
     return D / jnp.maximum(1.0, jnp.linalg.norm(D, axis=-1, keepdims=True))
 
 

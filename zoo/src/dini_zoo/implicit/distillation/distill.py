@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from dini_zoo.kit.checking import at_least, between, positive
 from dini_zoo.kit.data import Sample
 
 Images = Float[np.ndarray, "k p"]
@@ -39,6 +40,9 @@ def distill(
     and the `step_size` :math:`\eta`. `hypergradient` takes the images to `((loss, solution), slope)`. The test sample
     is only looked at.
     """
+    at_least("steps", steps, 0)
+    positive("step_size", step_size)
+    between("momentum", momentum, 0, 1)
     velocity = np.zeros_like(theta)
     course: list[tuple[Images, float, float]] = []
     for step in range(steps + 1):
@@ -52,12 +56,27 @@ def distill(
 
 
 def accuracy(W: Float[np.ndarray, "p k"], sample: Sample) -> float:
-    """The fraction of a sample's images that the weights recognize."""
-    return float(np.mean(np.argmax(sample.X @ W, axis=1) == np.argmax(sample.Y, axis=1)))
+    """The fraction of a sample's images that the weights recognize; NaN where a score is.
+
+    Examples
+    --------
+    >>> accuracy(np.array([[1.0, -1.0]]), Sample(np.array([[2.0], [3.0]]), np.eye(2)))
+    0.5
+    """
+    scores = sample.X @ W
+    right = np.argmax(scores, axis=1) == np.argmax(sample.Y, axis=1)
+    return float("nan") if np.isnan(scores).any() else float(np.mean(right))
 
 
 def class_means(sample: Sample) -> Images:
-    """The mean image of each class."""
+    """The mean image of each class.
+
+    Examples
+    --------
+    >>> print(class_means(Sample(np.array([[2.0], [4.0], [5.0]]), np.array([[1.0, 0], [1, 0], [0, 1]]))))
+    [[3.]
+     [5.]]
+    """
     return np.asarray(sample.Y.T @ sample.X / sample.Y.sum(axis=0)[:, None])
 
 

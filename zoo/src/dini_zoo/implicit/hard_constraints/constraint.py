@@ -154,6 +154,13 @@ class LeastSquaresConstraint(Constraint):
         functions = terms.basis.shape[-1]
         if not 0 <= self.fixed < functions:
             raise ValueError(f"fixed must be less than the number of functions, {functions}: given {self.fixed}.")
+        for name, tree, axes in (("inside", inside, 2), ("shared", terms.shared, 1)):
+            for leaf in jax.tree.leaves(tree):
+                if jnp.ndim(leaf) < axes or jnp.shape(leaf)[-1] != functions:
+                    raise ValueError(
+                        f"{name} must have arrays of {axes} axes or more, the last of length {functions}: given "
+                        f"{jnp.shape(leaf)}."
+                    )
         first = jnp.full(functions - self.fixed, self.start, dtype)
         mode = dini.Implicit(condition=self.stationarity if self.derivative == "gauss-newton" else None)
         return dini.solve(

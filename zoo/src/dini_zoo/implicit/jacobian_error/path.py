@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least
 
 from .ridge import Data, Exact, ridge
 
@@ -44,6 +45,7 @@ class Path(NamedTuple):
 
 def follow(theta: Float[np.ndarray, " p"], data: Data, exact: Exact, solver: dini.Solver, steps: int) -> Path:
     """Take the steps and all the Jacobians, and set them against the exact ones."""
+    at_least("steps", steps, 1)
 
     @jax.jit
     def run(theta: Array) -> tuple[Array, Array, Array, dini.certified.Certificate]:

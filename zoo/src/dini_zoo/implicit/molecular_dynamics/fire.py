@@ -96,4 +96,4 @@ class FIRE(dini.Solver):
 def _norm(v: Any) -> Any:
     """The Euclidean norm, with derivative zero at zero."""
     squared = jnp.sum(v**2)
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+    return jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))

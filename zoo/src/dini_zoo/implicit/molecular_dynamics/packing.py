@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least, positive
 
 
 def diameters(theta: Float[Array, ""] | float, count: int) -> Float[Array, " n"]:
@@ -48,7 +49,7 @@ def overlaps(
     """`1 - r / σ` for each pair of disks; positive where they overlap, and zero on the diagonal."""
     squared = jnp.sum(displacements(x, side) ** 2, axis=-1)
     # the root has no derivative at zero, where each disk is from itself
-    distance = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+    distance = jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
     sigma = diameters(theta, len(x))
     relative = 1 - distance / (0.5 * (sigma[:, None] + sigma[None, :]))
     return jnp.where(jnp.eye(len(x), dtype=bool), 0.0, relative)
@@ -65,4 +66,6 @@ packing = dini.Minimize(energy)
 
 def random_start(key: Array, count: int, side: float) -> Float[Array, "n 2"]:
     """Disks thrown into the square."""
+    at_least("count", count, 1)
+    positive("side", side)
     return jax.random.uniform(key, (count, 2)) * side

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import positive
 from dini_zoo.kit.modes import distance
 
 from .packing import energy, overlaps, packing
@@ -46,6 +47,8 @@ def implicit(
 
 def minimum_norm(x: Disks, theta: float, side: float) -> tuple[Disks, Float[np.ndarray, " 2n"]]:
     """The shortest solution of the linear system, from NumPy and all of the Hessian, and its eigenvalues."""
+    positive("theta", theta)
+    positive("side", side)
     hessian, mixed = _derivatives(x, theta, side)
     values, vectors = np.linalg.eigh(np.asarray(hessian).reshape(x.size, x.size))
     kept = np.abs(values) > ZERO

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import positive
 from dini_zoo.kit.data import Sample
 
 
@@ -42,19 +43,40 @@ dual = dini.Minimize(dini.LinearComposite(_outer, _rows), constraint=dini.sets.S
 
 
 def center(Y: Float[Array, "m k"]) -> Float[Array, "m k"]:
-    """The point of the product of simplices with all elements equal, where every solver can start."""
+    """The point of the product of simplices with all elements equal, where every solver can start.
+
+    Examples
+    --------
+    >>> print(center(jnp.eye(2)))
+    [[0.5 0.5]
+     [0.5 0.5]]
+    """
     return jnp.full(Y.shape, 1 / Y.shape[1], Y.dtype)
 
 
 def weights(x: Float[Array, "m k"], theta: Array, train: Sample) -> Float[Array, "p k"]:
-    """The primal solution that belongs to a dual one."""
+    """The primal solution that belongs to a dual one.
+
+    Examples
+    --------
+    >>> print(weights(jnp.array([[0.75, 0.25]]), jnp.array(0.5), Sample(jnp.array([[2.0]]), jnp.array([[1.0, 0.0]]))))
+    [[ 1. -1.]]
+    """
+    positive("theta", theta)
     return train.X.T @ (train.Y - x) / theta
 
 
 def accuracy(W: Float[Array, "p k"], sample: Sample) -> Array:
-    """The share of points in the class of the highest score."""
-    right = jnp.argmax(sample.X @ W, axis=1) == jnp.argmax(sample.Y, axis=1)
-    return jnp.mean(right, dtype=W.dtype)
+    """The share of points in the class of the highest score; NaN where a score is.
+
+    Examples
+    --------
+    >>> print(accuracy(jnp.array([[1.0, -1.0]]), Sample(jnp.array([[2.0], [3.0]]), jnp.eye(2))))
+    0.5
+    """
+    scores = sample.X @ W
+    right = jnp.argmax(scores, axis=1) == jnp.argmax(sample.Y, axis=1)
+    return jnp.where(jnp.isnan(scores).any(), jnp.nan, jnp.mean(right, dtype=W.dtype))
 
 
 def tie_margin(x: Float[Array, "m k"], theta: Array, train: Sample) -> Array:

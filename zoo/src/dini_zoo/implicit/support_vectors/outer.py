@@ -23,7 +23,13 @@ Loss = Callable[[Float[Array, "m k"], Float[Array, "m k"]], Array]
 
 
 def squared_error(scores: Float[Array, "m k"], Y: Float[Array, "m k"]) -> Array:
-    r"""The paper's outer loss, :math:`\tfrac12 \|S - Y\|^2` of the scores themselves."""
+    r"""The paper's outer loss, :math:`\tfrac12 \|S - Y\|^2` of the scores themselves.
+
+    Examples
+    --------
+    >>> print(squared_error(jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0]])))
+    0.5
+    """
     return 0.5 * jnp.sum((scores - Y) ** 2)
 
 
@@ -31,6 +37,11 @@ def squared_hinge(scores: Float[Array, "m k"], Y: Float[Array, "m k"]) -> Array:
     r"""The mean of :math:`\max(0, 1 - \mu_i)^2`, with the margin :math:`\mu_i = S_{i y_i} - \max_{c \ne y_i} S_{ic}`.
 
     A score matters only beside the other scores of its point, as in the machine itself.
+
+    Examples
+    --------
+    >>> print(squared_hinge(jnp.array([[1.0, 0.5], [0.0, 2.0]]), jnp.eye(2)))
+    0.125
     """
     margin = jnp.sum(scores * Y, axis=1) - jnp.max(jnp.where(Y > 0, -jnp.inf, scores), axis=1)
     return jnp.mean(jnp.maximum(0, 1 - margin) ** 2)

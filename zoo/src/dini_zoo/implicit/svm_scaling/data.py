@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.datasets import make_classification
 
+from dini_zoo.kit.checking import at_least
 from dini_zoo.kit.data import Sample
 
 
@@ -28,6 +29,8 @@ def synthetic(features: int, classes: int, train: int, validation: int, seed: in
     The features are divided by the square root of their number, which keeps the curvature of the dual, and with it the
     meaning of a regularization and of a step size, about the same at all numbers of features.
     """
+    at_least("train", train, 1)
+    at_least("validation", validation, 1)
     X, y = make_classification(
         n_samples=train + validation,
         n_features=features,

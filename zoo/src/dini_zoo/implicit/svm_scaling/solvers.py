@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dini
+from dini_zoo.kit.checking import positive
 
 from ..support_vectors import MIRROR, PROJECTED
 
@@ -48,6 +49,7 @@ def contenders(names: Sequence[str], step_size: float, limits: Limits) -> list[C
     Mirror descent is differentiated through its own fixed point and through that of projected gradient; the other two
     through the latter, which is theirs but for the sizes of the steps.
     """
+    positive("step_size", step_size)
 
     def contender(name: str, solver: dini.Solver, **implicit: dini.Differentiation) -> Contender:
         # with checkpoints unrolling would take its steps twice

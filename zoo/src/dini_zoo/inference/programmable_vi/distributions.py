@@ -16,6 +16,7 @@ from jax import Array
 
 from . import phantoms
 from .strategies import Strategy, enumerate_, reinforce, reparam
+from .supports import inside_of, moves
 
 
 def numpyro() -> Any:
@@ -75,12 +76,22 @@ class Distribution:
 
     def draw(self, key: Array, *params: Any) -> Array:
         """A value."""
-        kind = int if self.discrete else jnp.result_type(*params)
+        # a number between two whole ones is none of theirs
+        kind = int if self.discrete else jnp.result_type(*params, float)
         return self.at(*params).sample(key).astype(kind)
 
     def log_prob(self, value: Any, *params: Any) -> Array:
-        """The log-density of a value, summed over its elements."""
-        return jnp.sum(_log_prob(self.at(*params), value))
+        """The log-density of a value, summed over its elements.
+
+        Raises `ValueError` for a value of another shape than a draw's: it would be broadcast, and the sum has too much.
+        """
+        made = self.at(*params)
+        if hasattr(made, "batch_shape") and jnp.shape(value) != (*made.batch_shape, *made.event_shape):
+            raise ValueError(
+                f"The value of {self.name} must have the shape {(*made.batch_shape, *made.event_shape)}: given "
+                f"{jnp.shape(value)}."
+            )
+        return jnp.sum(_log_prob(made, value))
 
     def cdf(self, value: Any, *params: Any) -> Array:
         """The distribution function."""
@@ -105,13 +116,16 @@ class Distribution:
 def _log_prob(made: Any, value: Any) -> Array:
     """NumPyro's log-density, which need not see that a value is outside of the support."""
     support = getattr(made, "support", None)
-    library = numpyro().constraints
-    if support is None or support.event_dim or support is library.real:
+    if support is None or support is numpyro().constraints.real:
         return made.log_prob(value)
+    value = jnp.asarray(value)
+    axes = tuple(range(value.ndim - support.event_dim, value.ndim))
+    nan = (value != value).any(axes)
     # what is not a number is not outside: it stays what it is
-    inside = support(value) | (value != value)
-    found = made.log_prob(jnp.where(inside, value, support.feasible_like(value)))
-    return jnp.where(value != value, jnp.nan, jnp.where(inside, found, -jnp.inf))
+    inside = inside_of(made, value) | nan
+    whole = inside[(..., *(None for _ in axes))]
+    found = made.log_prob(jnp.where(whole, value, support.feasible_like(value)))
+    return jnp.where(nan, jnp.nan, jnp.where(inside, found, -jnp.inf))
 
 
 class _LocationScale(Distribution):
@@ -330,9 +344,7 @@ class FromLibrary(Distribution):
 
     @property
     def moving(self) -> bool:
-        support = getattr(self.made, "support", None)
-        ends = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
-        return not self.discrete and any(isinstance(end, jax.core.Tracer) for end in ends)
+        return not self.discrete and moves(self.made)
 
     def at(self, *params: Any) -> Any:
         return self.made

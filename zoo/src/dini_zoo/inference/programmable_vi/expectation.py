@@ -12,6 +12,9 @@ from jax import Array
 
 from .drawing import drawn
 from .interpreter import State, estimate
+from .lanes import refuse_where_lanes_differ
+
+refuse_where_lanes_differ()
 
 
 def _traced(program: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, list[Array], Any]:

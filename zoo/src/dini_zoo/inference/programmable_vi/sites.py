@@ -16,6 +16,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from dini_zoo.kit.checking import floats
+
 from .distributions import Distribution, from_library
 from .jaxprs import evaluate
 
@@ -55,10 +57,11 @@ def sample(distribution: Any, *params: Any, address: str | None = None) -> Any:
     program = hasattr(distribution, "random_weighted")
     if not program and not isinstance(distribution, Distribution):
         distribution = from_library(distribution)
-    leaves, treedef = jax.tree.flatten((distribution, params))
     try:
+        params = params if program else floats(params)
+        leaves, treedef = jax.tree.flatten((distribution, params))
         leaves = [jnp.asarray(leaf) for leaf in leaves]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(
             f"The parameters of {named(distribution, address)} must be arrays or numbers ({error}). An object of "
             "another library must be a pytree of its parameters."

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ...kit.checking import trainable
+from ...kit.checking import not_negative, trainable
 from .sizes import require_positive
 
 
@@ -74,7 +74,7 @@ def adagrad_norm(
     Raises
     ------
     ValueError
-        For an `initial_accumulator` that is not positive.
+        For an `initial_accumulator` that is not positive, and a learning rate that is negative or not finite.
 
     References
     ----------
@@ -94,6 +94,8 @@ def adagrad_norm(
     0.55403
     0.31382
     """
+    if not callable(learning_rate):
+        not_negative("learning_rate", learning_rate)
     return optax.chain(
         scale_by_adagrad_norm(initial_accumulator),
         optax.scale_by_learning_rate(learning_rate),

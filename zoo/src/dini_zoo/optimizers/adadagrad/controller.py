@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dini_zoo.kit.checking import at_least
+
 from .sizes import concrete
 
 
@@ -142,8 +144,7 @@ class Batches:
     """
 
     def __init__(self, count: int, random: np.random.Generator, *, fresh: bool = False, length: int | None = None):
-        if count < 1:
-            raise ValueError(f"count must be at least 1: given {count}.")
+        at_least("count", count, 1)
         self.count, self.random, self.fresh, self.length = count, random, fresh, length
         self._order, self._used = np.empty(0, int), 0
 

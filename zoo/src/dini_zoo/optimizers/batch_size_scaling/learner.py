@@ -23,7 +23,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ...kit.checking import trainable
+from ...kit.checking import at_least, trainable
 from ..curvature import hessian_operator
 from ..lanczos import lanczos, random_direction, ritz
 from .eigenvalues import Number, number, positive, require
@@ -147,9 +147,9 @@ def lanczos_learning_rate(
     100.0 True
     """
     for name, value in {"num_steps": num_steps, "every": every}.items():
-        require(name, value, lambda value: value >= 1, "at least 1")
+        at_least(name, value, 1)
     for name, value in {"safety": safety, "initial_learning_rate": initial_learning_rate}.items():
-        require(name, value, lambda value: value > 0, "positive")
+        require(name, value, lambda value: (value > 0) & (value < jnp.inf), "positive and finite")
     require("smoothing", smoothing, lambda value: (value >= 0) & (value < 1), "at least 0 and below 1")
     require("floor", floor, lambda value: (value > 0) & (value <= 1), "above 0 and at most 1")
     if rule not in ("heavy_ball", "rayleigh"):

@@ -23,6 +23,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import at_least
+
 from .geometry import Euclidean, inside
 from .learner import Flags, Learner, check_set, checked, floating, kept, no_flags
 from .steps import require_positive
@@ -52,7 +54,8 @@ def pool(D: float, G: float, L: float, horizon: int) -> Float[np.ndarray, " N"]:
     >>> pool(D=2.0, G=1.8, L=1.0, horizon=2000).round(4).tolist()
     [0.0088, 0.0176, 0.0351, 0.0703, 0.125]
     """
-    require_positive(D=D, G=G, L=L, horizon=horizon)
+    require_positive(D=D, G=G, L=L)
+    at_least("horizon", horizon, 1)
     count = max(1, int(np.ceil(0.5 * np.log2(G**2 * horizon / (8 * L**2 * D**2)))) + 1)
     return np.minimum(1 / (8 * L), np.sqrt(D**2 / (8 * G**2 * horizon)) * 2.0 ** np.arange(count))
 
@@ -92,7 +95,8 @@ def dynamic_ensemble(
     0.2
     """
     check_set(constraint)
-    require_positive(D=D, G=G, L=L, horizon=horizon)
+    require_positive(D=D, G=G, L=L)
+    at_least("horizon", horizon, 1)
     sizes = jnp.asarray(pool(D, G, L, horizon) if etas is None else etas)
     if sizes.ndim != 1 or not len(sizes):
         raise ValueError(f"etas must be a vector of step sizes: given shape {sizes.shape}.")

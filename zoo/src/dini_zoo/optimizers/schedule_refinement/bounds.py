@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit import checking
+from dini_zoo.kit.checking import marked
 
 from .checking import positive
 
@@ -22,7 +24,7 @@ def _tail_sums(a: Array) -> Array:
     return jnp.cumsum(a[::-1])[::-1]
 
 
-def conversion_bound(w: Any, G: Any, D: Any) -> Float[Array, ""]:
+def conversion_bound(w: Float[Array, " T"], G: Float[Array, " T"] | float, D: Any) -> Float[Array, ""]:
     r"""The bound for the steps that :func:`last_iterate_weights` makes of the weights `w`.
 
     .. math:: \frac{D^2 + \sum_t w_t^2 G_t^2}{2 \sum_t w_t}
@@ -36,11 +38,12 @@ def conversion_bound(w: Any, G: Any, D: Any) -> Float[Array, ""]:
     >>> print(conversion_bound(w, G, 1.0).round(4), (1 / jnp.sqrt(jnp.sum(G**-2))).round(4))
     0.6247 0.6247
     """
-    w = jnp.asarray(w)
-    return (D**2 + jnp.sum((w * G) ** 2)) / (2 * jnp.sum(w))
+    right = checking.positive("D", D), checking.not_negative("G", G)
+    w, G = jnp.asarray(w), jnp.asarray(G)
+    return marked((D**2 + jnp.sum((w * G) ** 2)) / (2 * jnp.sum(w)), *right)
 
 
-def general_bound(eta: Any, G: Any, D: Any) -> Float[Array, ""]:
+def general_bound(eta: Float[Array, " T"], G: Float[Array, " T"] | float, D: Any) -> Float[Array, ""]:
     r"""The bound for any positive steps, about twice as large.
 
     With :math:`\eta_{a:b} = \sum_{t=a}^b \eta_t`,
@@ -49,11 +52,17 @@ def general_bound(eta: Any, G: Any, D: Any) -> Float[Array, ""]:
               \frac{\eta_k \sum_{t=k}^T \eta_t^2 G_t^2}{\eta_{k+1:T} \; \eta_{k:T}} .
 
     `G` is a row like `eta`, or one number for all steps.
+
+    Examples
+    --------
+    >>> print(general_bound(jnp.array([0.5, 0.5]), 1.0, 1.0))
+    1.0
     """
-    eta = jnp.asarray(eta)
+    right = checking.positive("D", D), checking.not_negative("G", G)
+    eta, G = jnp.asarray(eta), jnp.asarray(G)
     sums, squares = _tail_sums(eta), _tail_sums((eta * G) ** 2)
     last = jnp.sum(eta[:-1] * squares[:-1] / (sums[1:] * sums[:-1]))
-    return (D**2 + squares[0]) / (2 * sums[0]) + last / 2
+    return marked((D**2 + squares[0]) / (2 * sums[0]) + last / 2, *right)
 
 
 def _objective(u: Array, G: Array, D: Array) -> Array:

@@ -28,6 +28,8 @@ import optax
 from jaxtyping import Array, Float
 from scipy import ndimage, optimize
 
+from dini_zoo.kit.checking import not_negative
+
 from .checking import positive, whole
 
 #: A run whose least smoothed norm is below this share of its greatest has no schedule to learn from. On digits without
@@ -55,7 +57,7 @@ def linear_decay_schedule(peak: Any, total_steps: int, warmup: int = 0) -> optax
     Raises
     ------
     ValueError
-        If a number of steps is out of its range.
+        If a number of steps is out of its range, or the peak is negative or not finite.
 
     Examples
     --------
@@ -63,6 +65,7 @@ def linear_decay_schedule(peak: Any, total_steps: int, warmup: int = 0) -> optax
     >>> print([round(float(schedule(count)), 2) for count in range(6)])
     [0.8, 0.6, 0.4, 0.2, 0.0, 0.0]
     """
+    not_negative("peak", peak)
     total, rise = whole("total_steps", total_steps, 2), whole("warmup", warmup, 0)
     if rise >= total:
         raise ValueError(f"warmup must be less than total_steps, {total}: given {rise}.")
@@ -90,7 +93,7 @@ def array_schedule(values: Any, scale: Any = 1.0) -> optax.Schedule:
     Raises
     ------
     ValueError
-        If `values` is no row of at least one number.
+        If `values` is no row of at least one number, or the scale is negative or not finite.
 
     Examples
     --------
@@ -98,6 +101,7 @@ def array_schedule(values: Any, scale: Any = 1.0) -> optax.Schedule:
     >>> print([round(float(schedule(count)), 3) for count in range(3)])
     [0.1, 0.05, 0.0]
     """
+    not_negative("scale", scale)
     shape = np.shape(values)
     if len(shape) != 1 or not shape[0]:
         raise ValueError(f"values must be a row of at least 1 number: given the shape {shape}.")

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 import dini
+from dini_zoo.kit.checking import at_least
 
 from .mixing import distillation_targets, optimal_mixing_weight, require_shares
 from .ridge import KernelRidgeFit, Scalar, Targets, asymmetry, checked, rounding, square_root, values
@@ -170,8 +171,7 @@ class SelfDistillation(eqx.Module):
                 f"Y_val must be of the shape {(len(K_val), *self.Y.shape[1:])} that K_val and Y ask for: given "
                 f"{Y_val.shape}."
             )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1: given {steps}.")
+        at_least("steps", steps, 1)
         require_shares("clip", np.asarray(clip))
         if not clip[0] <= clip[1]:
             raise ValueError(f"clip must have the least share first: given {clip}.")

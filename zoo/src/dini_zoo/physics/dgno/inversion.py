@@ -192,5 +192,5 @@ def descend(
 def relative_misfit(predicted: Float[Array, " p"], observed: Float[Array, " p"]) -> Float[Array, ""]:
     r""":math:`\|u - u^{obs}\| / \|u^{obs}\|`, with the derivative zero where it vanishes."""
     square = jnp.sum((predicted - observed) ** 2)
-    inside = square > 0
-    return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1.0)), 0.0) / jnp.linalg.norm(observed)
+    none = square == 0
+    return jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, square))) / jnp.linalg.norm(observed)

@@ -7,6 +7,8 @@ derivative.
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
@@ -58,7 +60,7 @@ class TwoPhase(eqx.Module):
 
     def __check_init__(self) -> None:
         at_least("centers", self.centers, 1)
-        if not 0 < self.low < self.high:
+        if not 0 < self.low < self.high < math.inf:
             raise ValueError(f"low and high must be positive and rise: given {self.low} and {self.high}.")
         if len(self.shape) != self.darcy.rule.dim:
             raise ValueError(

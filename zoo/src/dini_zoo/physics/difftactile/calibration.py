@@ -16,7 +16,13 @@ from .sensor import Parameters, Rollout, TactileSim
 
 
 def relative_error(ours: Array, truth: Array) -> Float[Array, ""]:
-    """The squared distance of two arrays of one shape over the squared norm of the second."""
+    """The squared distance of two arrays of one shape over the squared norm of the second.
+
+    Examples
+    --------
+    >>> print(relative_error(jnp.array([1.0, 1.0]), jnp.array([1.0, 2.0])))
+    0.2
+    """
     same_shape("ours", ours, "truth", jnp.shape(truth))
     return jnp.sum((ours - truth) ** 2) / jnp.sum(truth**2)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, within
+from dini_zoo.kit.checking import at_least, finite, same_shape, taken, within
 
 from ..surfaces import safe_norm
 
@@ -43,6 +43,11 @@ class FisheyeCamera(eqx.Module):
 
         With :math:`\omega = \operatorname{atan2}(z, x) + \pi` the pixel is the center plus
         :math:`r (\cos\omega, \sin\omega)`.
+
+        Examples
+        --------
+        >>> print(FisheyeCamera().project(jnp.array([[0.0, 0.01, 0.0]])))
+        [[332. 240.]]
         """
         across, ahead = points[:, ::2], points[:, 1] + self.offset
         sine = safe_norm(across)
@@ -86,7 +91,19 @@ class MarkerReadout(eqx.Module):
             Pixels, of shape ``(markers, 2)``.
         k
             Nodes for each.
+
+        Examples
+        --------
+        >>> rest = jnp.array([[0.0, 0.01, 0.0], [0.004, 0.01, 0.0], [0.0, 0.01, 0.004]])
+        >>> readout = MarkerReadout.of(FisheyeCamera(), rest, np.array([0, 1, 2]), [[332.0, 240.0]], k=1)
+        >>> print(readout(rest))
+        [[332. 240.]]
         """
+        rest = np.asarray(rest)
+        same_shape("rest", rest, "positions of nodes", (len(rest), 3))
+        same_shape("markers", markers, "pixels", (len(markers), 2))
+        finite("rest", rest)
+        finite("markers", np.asarray(markers, float))
         within("outer", outer, len(rest))
         outer, markers = np.asarray(outer), np.asarray(markers, float)
         at_least("k", k, 1)
@@ -100,5 +117,5 @@ class MarkerReadout(eqx.Module):
 
     def __call__(self, x: Float[Array, "nodes 3"]) -> Float[Array, "markers 2"]:
         """Pixels of the markers for positions of all nodes."""
-        seen = self.camera.project(x[self.nodes.reshape(-1)]).reshape(*self.nodes.shape, 2)
+        seen = self.camera.project(taken("nodes", x, self.nodes.reshape(-1))).reshape(*self.nodes.shape, 2)
         return jnp.sum(self.weights[..., None] * seen, axis=1)

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dini_zoo.kit.checking import at_least, marked, taken, within
+
 
 class OpticalMLP(eqx.Module):
     """The change in color of a pixel from its place and the surface's unit normal there."""
@@ -30,12 +32,23 @@ class OpticalMLP(eqx.Module):
 
 
 def vertex_normals(x: Float[Array, "nodes 3"], triangles: Int[Array, "m 3"]) -> Float[Array, "nodes 3"]:
-    """Unit normals at the vertices of a surface, means of its triangles' by area; zero at other nodes."""
+    """Unit normals at the vertices of a surface, means of its triangles' by area; zero at other nodes.
+
+    Examples
+    --------
+    >>> corners = jnp.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [9.0, 9.0, 9.0]])
+    >>> print(vertex_normals(corners, jnp.array([[0, 1, 2]])))
+    [[0. 0. 1.]
+     [0. 0. 1.]
+     [0. 0. 1.]
+     [0. 0. 0.]]
+    """
+    right = within("triangles", triangles, len(x))
     a, b, c = jnp.moveaxis(x[triangles], 1, 0)
     raised = jnp.cross(b - a, c - a)
     total = jnp.zeros_like(x).at[triangles].add(jnp.broadcast_to(raised[:, None], (*triangles.shape, 3)))
     square = jnp.sum(total**2, axis=1, keepdims=True)
-    return jnp.where(square > 0, total / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return marked(jnp.where(square == 0, 0, total / jnp.sqrt(jnp.where(square == 0, 1, square))), right)
 
 
 def pixel_normals(
@@ -61,8 +74,17 @@ def pixel_normals(
     -------
     tuple
         The normals, and one for pixels that lie in a triangle, zero for others, whose normal is that of the nearest.
+
+    Examples
+    --------
+    >>> seen, up = jnp.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]]), jnp.tile(jnp.array([0.0, 0.0, 1.0]), (3, 1))
+    >>> normals, inside = pixel_normals(jnp.array([[2.0, 2.0], [9.0, 9.0]]), seen, up, jnp.array([[0, 1, 2]]))
+    >>> print(normals, inside)
+    [[0. 0. 1.]
+     [0. 0. 1.]] [1. 0.]
     """
-    a, b, c = jnp.moveaxis(seen[triangles], 1, 0)
+    at_least("the number of triangles", len(triangles), 1)
+    a, b, c = jnp.moveaxis(taken("triangles", seen, triangles), 1, 0)
     doubled = _cross(b - a, c - a)
     offset = pixels[:, None] - a
     safe = jnp.where(doubled != 0, doubled, 1)

@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import finite, same_shape
+from dini_zoo.kit.checking import finite, positive, same_shape
 from dini_zoo.kit.training import Trainer
 
 from ..materials import jelly
@@ -28,6 +28,9 @@ from .training import LOSS_SCALE, roll
 
 def unknowns(E: float, nu: float) -> np.ndarray:
     """The unknowns of two moduli, with `0 < nu < 1/2`."""
+    positive("E", E)
+    if not 0 < nu < 0.5:
+        raise ValueError(f"nu must be above 0 and below 1/2: given {nu}.")
     return np.array([np.log(E), np.log(2 * nu / (1 - 2 * nu))])
 
 

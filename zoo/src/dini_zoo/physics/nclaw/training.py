@@ -45,7 +45,7 @@ def motion(config: MPMConfig, particles: Particles, state: MPMState, material: M
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), state, states)
 
 
-def position_error(x: Float[Array, "... p d"], reference: Float[Array, "... p d"]) -> Array:
+def position_error(x: Float[Array, "*m p d"], reference: Float[Array, "*m p d"]) -> Float[Array, "*m"]:
     """The mean square of what positions are apart, over particles and components."""
     return jnp.mean((x - reference) ** 2, axis=(-2, -1))
 

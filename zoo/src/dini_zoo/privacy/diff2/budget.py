@@ -71,6 +71,11 @@ def spent(noise: Noise, rounds: int, restart_every: int, sizes: Sequence[int]) -
     ------
     ValueError
         For negative noise, no rounds, an interval beyond them, and sizes that are none.
+
+    Examples
+    --------
+    >>> round(spent(Noise(0.01, 0.1), 10, 5, (1000, 1000)).rho, 6)
+    0.0104
     """
     first = restarts(rounds, restart_every)
     return counted(noise, first, rounds - first, effective(sizes))
@@ -84,6 +89,7 @@ def effective(sizes: Sequence[int]) -> int:
 
 def counted(noise: Noise, restarted: int, differences: int, n_min_total: int) -> Ledger:
     not_negative("noise", tuple(noise))
+    at_least("n_min_total", n_min_total, 1)
     return Ledger().add(
         GaussianRelease("restarts", float(noise.restart) * n_min_total / 2, restarted),
         GaussianRelease("differences", float(noise.difference) * n_min_total / 2, differences),
@@ -204,6 +210,12 @@ def local_spent(
         :math:`K`.
     visits
         In how many rounds the most visited client is chosen; this must not depend on the data.
+
+    Examples
+    --------
+    >>> noise = LocalNoise(0.01, 0.1, 1.0)
+    >>> local_spent(noise, rounds=4, restart_every=2, sizes=(9, 9), batch=3, steps=5, visits=2).releases[-1]
+    SampledRelease(name='local steps', multiplier=1.5, batch=3, population=9, count=8)
     """
     at_least("steps", steps, 1)
     at_least("batch", batch, 1)
@@ -251,6 +263,13 @@ def calibrate_local(
     ------
     ValueError
         For what `local_spent` and `calibrate` refuse, and a share outside of (0, 1).
+
+    Examples
+    --------
+    >>> options = {"rounds": 4, "restart_every": 2, "sizes": (900, 900), "batch": 30, "steps": 2, "visits": 2}
+    >>> noise = calibrate_local(1.0, 1e-5, tolerance=0.05, **options)
+    >>> privacy_spent(local_spent(noise, **options), 1e-5, "rdp") <= 1.0
+    True
     """
     budget(epsilon, delta)
     probability("share", share)

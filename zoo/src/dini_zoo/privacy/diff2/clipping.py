@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from dini_zoo.kit.checking import Right, at_least, known, marked, one_length, traced, trainable
+from dini_zoo.kit.checking import Right, at_least, known, marked, of_length, one_length, scalar, traced, trainable
 
 type Vectors = Callable[[Any, Any], Any]
 """`g(parameters, record)`, a tree of arrays of floats: `jax.grad(loss)`, say."""
@@ -181,6 +181,7 @@ def clip_per_example(vectors: Any, max_norm: Any) -> tuple[Any, Array, Array]:
 
 def _radius(name: str, value: Any) -> Right:
     """Raise `ValueError` for a radius that is known and none; it may be infinite."""
+    scalar(name, value)
     if known(value) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f"{name} must be zero or more: given {value}.")
     return jnp.all(jnp.asarray(value) >= 0) if traced(value) else True
@@ -197,6 +198,7 @@ def weighted_sum(
     """
     right = _radius("max_norm", max_norm)
     n = one_length("data", data)
+    of_length("weights", weights, "records", n)
     size = n if microbatch is None else microbatch
     at_least("microbatch", size, 1)
     size = min(size, n)
@@ -272,6 +274,12 @@ def clipped_difference_mean(
 
     Each record's difference is clipped, not the mean's: only so is the sensitivity proportional to `max_norm`.
     At :math:`x = x'` the differences are exactly zero, and a `max_norm` of zero is right.
+
+    Examples
+    --------
+    >>> clients = Clients.of([jnp.array([4.0, 0.5]), jnp.array([-1.0])])
+    >>> print(clipped_difference_mean(lambda x, z: z * x, 2.0, 1.0, clients, 1.0).mean)
+    -0.125
     """
     difference = lambda record: jax.tree.map(jnp.subtract, fun(params, record), fun(previous, record))
     return weighted_sum(difference, clients.data, clients.weights, max_norm, microbatch)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import Right, above_zero, at_least, known, marked, not_negative, trainable
+from dini_zoo.kit.checking import Right, above_zero, at_least, known, marked, not_negative, scalar, trainable
 
 from ..ledger import Ledger
 from .budget import NONE, Noise, counted
@@ -59,6 +59,8 @@ def noisy(name: str, tree: Any, key: Array, radius: Any, scale: Any, unit: float
     or cannot be had, makes the result NaN where it is traced: a radius that is negative, or infinite with noise, a
     `scale` that is negative or not finite, a standard deviation too small for a number.
     """
+    scalar(name, scale)
+    scalar("The radius of the noise", radius)
     right = not_negative(name, scale)
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, len(leaves))
@@ -83,7 +85,7 @@ def noisy(name: str, tree: Any, key: Array, radius: Any, scale: Any, unit: float
 
 @dataclass(frozen=True)
 class Diff2Estimator:
-    """The estimator; made by `diff2_estimator`, which checks its arguments."""
+    """The estimator; `diff2_estimator` says what its arguments are."""
 
     fun: Vectors
     gradient_clip: Any
@@ -92,17 +94,33 @@ class Diff2Estimator:
     noise: Noise
     microbatch: int | None
 
+    def __post_init__(self) -> None:
+        for name, radius, scale in (
+            ("gradient_clip", self.gradient_clip, self.noise.restart),
+            ("difference_clip", self.difference_clip, self.noise.difference),
+        ):
+            scalar(name, radius)
+            scalar("noise", scale)
+            above_zero(name, radius)
+            not_negative("noise", scale)
+            if known(radius) and known(scale) and not np.isfinite(radius) and scale > 0:
+                raise ValueError(
+                    f"{name} must be finite where there is noise, which is proportional to it: given {radius}."
+                )
+        if known(self.restart_every):
+            at_least("restart_every", self.restart_every, 1)
+        if self.microbatch is not None:
+            at_least("microbatch", self.microbatch, 1)
+
     @property
     def right(self) -> Right:
-        """Whether radii, noise and interval are some; what is known of them and is none raises `ValueError`."""
+        """Whether radii, noise and interval are some, where they are traced."""
         clips = (above_zero("gradient_clip", self.gradient_clip), above_zero("difference_clip", self.difference_clip))
         noise = (
             not_negative("noise.restart", self.noise.restart),
             not_negative("noise.difference", self.noise.difference),
         )
         every = self.restart_every
-        if known(every):
-            at_least("restart_every", every, 1)
         interval = True if known(every) else jnp.asarray(every) >= 1
         return functools.reduce(jnp.logical_and, (*clips, *noise, interval))
 
@@ -144,7 +162,7 @@ class Diff2Estimator:
         def differ() -> tuple[Any, Any, Any]:
             length = tree_norm(jax.tree.map(jnp.subtract, params, state.previous))
             # without a step there is nothing to clip, be the slope infinite
-            radius = jnp.where(length > 0, self.difference_clip * length, 0.0)
+            radius = jnp.where(length == 0, 0.0, self.difference_clip * length)
             found = clipped_difference_mean(
                 self.fun, params, state.previous, clients, radius, microbatch=self.microbatch
             )
@@ -203,16 +221,4 @@ def diff2_estimator(
     ValueError
         For radii that are not positive, or infinite though there is noise; an interval below one; negative noise.
     """
-    for name, value, scale in (
-        ("gradient_clip", gradient_clip, noise.restart),
-        ("difference_clip", difference_clip, noise.difference),
-    ):
-        above_zero(name, value)
-        not_negative("noise", scale)
-        if known(value) and known(scale) and not np.isfinite(value) and scale > 0:
-            raise ValueError(f"{name} must be finite where there is noise, which is proportional to it: given {value}.")
-    if known(restart_every):
-        at_least("restart_every", restart_every, 1)
-    if microbatch is not None:
-        at_least("microbatch", microbatch, 1)
     return Diff2Estimator(fun, gradient_clip, difference_clip, restart_every, noise, microbatch)

@@ -38,6 +38,7 @@ from .loops import Descent, Public, add, descend, nothing
 
 def draw_batch(key: Array, clients: Clients, client: Any, batch: int) -> Int[Array, " b"]:
     """Indices of `batch` records of one client, each set of so many with the same probability."""
+    within("client", client, len(clients.sizes))
     at_least("batch", batch, 1)
     if batch > clients.smallest:
         raise ValueError(f"batch must be at most {clients.smallest}, the smallest client's records: given {batch}.")
@@ -63,7 +64,7 @@ def diff2_local(
     clients: Clients,
     key: Array,
     *,
-    order: Any,
+    order: Int[Array, " R"],
     learning_rate: Any,
     steps: int,
     batch: int,
@@ -110,6 +111,21 @@ def diff2_local(
     ValueError
         For a batch that is larger than the smallest client, a client that there is not, less than one step, a learning
         rate or a radius that is not positive.
+
+    Examples
+    --------
+    >>> from dini_zoo.privacy.diff2 import diff2_estimator
+    >>> clients = Clients.equal(jnp.arange(8.0), 2)
+    >>> fun = lambda x, z: x - z
+    >>> estimator = diff2_estimator(fun, gradient_clip=10.0, difference_clip=2.0, restart_every=2)
+    >>> options = {"order": jnp.array([0, 1, 0]), "steps": 4, "batch": 2}
+    >>> found = diff2_local(
+    ...     estimator, 0.0, clients, jax.random.key(0), learning_rate=0.3, local_clip=2.0, local_noise=1.0, **options
+    ... )
+    >>> bool(abs(found.params - 3.5) < 1)
+    True
+    >>> local_ledger(estimator, found.state, clients, noise=1.0, **options).releases[-1]
+    SampledRelease(name='local steps', multiplier=1.0, batch=2, population=4, count=6)
     """
     right = (
         *_check(clients, order, learning_rate, steps, batch),
@@ -133,7 +149,7 @@ def diff2_local(
             mine, noise = jax.random.split(jax.random.fold_in(jax.random.fold_in(client_key, r), k))
             chosen = draw_batch(mine, clients, client, batch)
             length = tree_norm(jax.tree.map(jnp.subtract, y, before))
-            radius = jnp.where(length > 0, local_clip * length, 0.0)
+            radius = jnp.where(length == 0, 0.0, local_clip * length)
             difference = lambda z: jax.tree.map(jnp.subtract, estimator.fun(y, z), estimator.fun(before, z))
             records = jax.tree.map(lambda leaf: leaf[chosen], clients.data)
             change = weighted_sum(difference, records, share, radius, estimator.microbatch).mean
@@ -155,7 +171,7 @@ def local_ledger(
     state: EstimatorState,
     clients: Clients,
     *,
-    order: Any,
+    order: Int[Array, " R"],
     steps: int,
     batch: int,
     noise: Any,
@@ -183,7 +199,7 @@ def local_sgd(
     clients: Clients,
     key: Array,
     *,
-    order: Any,
+    order: Int[Array, " R"],
     learning_rate: Any,
     steps: int,
     batch: int,
@@ -196,6 +212,14 @@ def local_sgd(
 
     Arguments as in `diff2_local`; what is raised, too. It stops at a distance that its batches' noise and the clients'
     differences keep.
+
+    Examples
+    --------
+    >>> clients = Clients.equal(jnp.arange(8.0), 2)
+    >>> options = {"order": jnp.array([0, 1, 0]), "learning_rate": 0.3, "steps": 4, "batch": 4}
+    >>> found = local_sgd(lambda x, z: x - z, 0.0, clients, jax.random.key(0), **options)
+    >>> print(f"{found.params:.3f}")
+    2.209
     """
     right = _check(clients, order, learning_rate, steps, batch)
     order, learning_rate = jnp.asarray(order), marked(learning_rate, *right)

@@ -162,6 +162,15 @@ def dp_gd(
 
     `clip` is :math:`C`, `noise` is :math:`s` of `calibrate(..., restart_every=1)`; the rest as in `diff2_gd`. Returns
     the descent, and the estimator that has its ledger.
+
+    Examples
+    --------
+    >>> clients = Clients.equal(jnp.array([1.0, 3.0]))
+    >>> found, estimator = dp_gd(
+    ...     lambda x, z: x - z, optax.sgd(0.5), 0.0, clients, jax.random.key(0), rounds=20, clip=5.0
+    ... )
+    >>> print(found.params.round(3), estimator.ledger(found.state, clients).releases[0].count)
+    2.0 20
     """
     estimator = diff2_estimator(
         fun,
@@ -176,7 +185,13 @@ def dp_gd(
 
 
 def round_robin(clients: int, rounds: int) -> Int[Array, " R"]:
-    """Which client works in each round: one after the other."""
+    """Which client works in each round: one after the other.
+
+    Examples
+    --------
+    >>> print(round_robin(2, 5))
+    [0 1 0 1 0]
+    """
     at_least("clients", clients, 1)
     at_least("rounds", rounds, 1)
     return jnp.arange(rounds) % clients
@@ -186,6 +201,11 @@ def random_order(key: Array, clients: int, rounds: int, at_most: int) -> Int[Arr
     """Which client works in each round, by chance, none of them more than `at_most` times.
 
     Raises `ValueError` where that leaves rounds without a client. The key must not be that of the noise.
+
+    Examples
+    --------
+    >>> print(jnp.bincount(random_order(jax.random.key(0), 2, 4, 2)))
+    [2 2]
     """
     at_least("clients", clients, 1)
     at_least("rounds", rounds, 1)

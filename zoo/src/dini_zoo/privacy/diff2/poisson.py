@@ -27,7 +27,7 @@ import optax
 from jaxtyping import Array
 from scipy import optimize
 
-from dini_zoo.kit.checking import at_least, marked, not_negative, one_length, positive
+from dini_zoo.kit.checking import at_least, marked, not_negative, one_length, positive, scalar
 
 from ..accounting import budget, gaussian_mu
 from ..ledger import Ledger, SampledRelease, privacy_spent
@@ -42,7 +42,13 @@ def _rate(rate: float) -> None:
 
 
 def poisson_ledger(multiplier: float, *, rate: float, records: int, rounds: int) -> Ledger:
-    """What so many rounds release, for neighbors of one record more or less."""
+    """What so many rounds release, for neighbors of one record more or less.
+
+    Examples
+    --------
+    >>> poisson_ledger(1.1, rate=0.1, records=1000, rounds=50).releases[0]
+    SampledRelease(name='batches', multiplier=1.1, batch=100.0, population=1000, count=50)
+    """
     _rate(rate)
     at_least("rounds", rounds, 1)
     return Ledger(neighbors="add_or_remove_one").add(
@@ -57,6 +63,11 @@ def calibrate_poisson(
 
     The root is found to a relative `tolerance`, and rounded to the private side. Raises `ValueError` for a budget, a
     rate or a number of rounds that there is not.
+
+    Examples
+    --------
+    >>> print(f"{calibrate_poisson(1.0, 1e-5, rate=0.1, rounds=10, tolerance=0.05):.1f}")
+    1.9
     """
     budget(epsilon, delta)
     _rate(rate)
@@ -115,9 +126,19 @@ def dp_sgd(
     ------
     ValueError
         For a rate outside of (0, 1], a `clip` that is not positive and finite, a negative multiplier, and no rounds.
+
+    Examples
+    --------
+    >>> data = jnp.array([1.0, 3.0])
+    >>> found = dp_sgd(
+    ...     lambda x, z: x - z, optax.sgd(0.5), 0.0, data, jax.random.key(0), rounds=20, rate=1.0, clip=5.0
+    ... )
+    >>> print(found.params.round(3))
+    2.0
     """
     n = one_length("data", data)
     _rate(rate)
+    scalar("multiplier", multiplier)
     right = positive("clip", clip)
     not_negative("multiplier", multiplier)
     noise, draw = jax.random.split(key)

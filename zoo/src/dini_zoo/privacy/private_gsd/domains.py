@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, known
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,34 @@ class Domain:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a domain.
+    """Rows of a domain, of which there is one at least.
 
-    `Table.of` makes one of data in their own units and checks every value; `values` gives these units back.
+    `Table.of` makes one of data in their own units; `values` gives these units back.
+
+    Raises
+    ------
+    ValueError
+        Where there is no row, or a number is not in its column's domain, scaled as `Domain` says.
     """
 
     rows: Float[Array, "n d"]
     domain: Domain
+
+    def __post_init__(self) -> None:
+        d = len(self.domain.columns)
+        if np.ndim(self.rows) != 2 or np.shape(self.rows)[1] != d or not len(self.rows):
+            raise ValueError(f"rows must have shape (n, {d}) with at least one row: given {np.shape(self.rows)}.")
+        if known(self.rows):
+            sizes = np.array(self.domain.sizes)
+            rows = np.asarray(self.rows, float)
+            whole = (rows == np.floor(rows)) & (rows < sizes)
+            right = (rows >= 0) & np.where(sizes > 0, whole, rows <= 1)
+            if not right.all():
+                name = self.domain.names[int(np.argmin(right.all(axis=0)))]
+                raise ValueError(
+                    f"rows must have categories, or real values scaled to [0, 1], NaN in no place: given others in the "
+                    f"column {name!r}. Table.of takes values in their own units."
+                )
 
     @classmethod
     def of(cls, values: Float[Array, "n d"], domain: Domain, *, clip: bool = False) -> Table:

@@ -10,7 +10,7 @@ import jax
 
 from dini_zoo.kit.checking import at_least, one_of
 
-from ..accounting import cdp_rho
+from ..accounting import cdp_rho, probability
 from ..ledger import Ledger, privacy_spent
 from .domains import Table
 from .measuring import Measurements, Projection, measure_one_shot, select_and_measure
@@ -31,6 +31,9 @@ class Fit:
     rounds: tuple[Found, ...]
     """The searches, each of which starts at the one before."""
     delta: float
+
+    def __post_init__(self) -> None:
+        probability("delta", self.delta)
 
     @property
     def ledger(self) -> Ledger:

@@ -157,6 +157,7 @@ def measure_one_shot(
     positive("rho", rho)
     _same_domain(table, queries)
     chosen = np.arange(queries.num_workloads) if workloads is None else np.asarray(workloads)
+    same_shape("workloads", chosen, "a list of their numbers", (chosen.size,))
     at_least("The number of workloads", len(chosen), 1)
     within("workloads", chosen, queries.num_workloads)
     if len(np.unique(chosen)) < len(chosen):
@@ -185,6 +186,11 @@ def gumbel_scale(rho: float, count: int, n: int) -> float:
     One after the other, these are `count` choices by exponential mechanisms (Durfee and Rogers, NeurIPS 2019), each of
     which is :math:`\varepsilon_0`-private with noise of scale :math:`2 / (n \varepsilon_0)` and
     :math:`\varepsilon_0^2/8`-zCDP (Cesar and Rogers, ALT 2021): the scale is :math:`\sqrt{k} / (n \sqrt{2 \rho})`.
+
+    Examples
+    --------
+    >>> gumbel_scale(0.5, 4, 100)
+    0.02
     """
     positive("rho", rho)
     at_least("count", count, 1)
@@ -201,6 +207,11 @@ def gumbel_top_k(key: jax.Array, scores: Float[Array, " w"], k: int, scale: floa
     ------
     ValueError
         Where `scale` is not positive, a score is NaN, or `k` is less than one or more than there are scores.
+
+    Examples
+    --------
+    >>> print(gumbel_top_k(jax.random.key(0), jnp.array([0.1, -jnp.inf, 3.0]), 2, 0.01))
+    [2 0]
     """
     right = positive("scale", scale)
     at_least("k", k, 1)
@@ -245,6 +256,16 @@ def select_and_measure(
     ------
     ValueError
         Where `rho` is not positive, fewer than `count` workloads are left, or the domains differ.
+
+    Examples
+    --------
+    >>> from dini_zoo.privacy.private_gsd import Categorical, Domain, categorical_marginals
+    >>> domain = Domain.of({"married": Categorical(2), "age": Categorical(3)})
+    >>> queries = categorical_marginals(domain, 1)
+    >>> table, synthetic = (Table(jnp.full((50, 2), one), domain) for one in (1.0, 0.0))
+    >>> found = select_and_measure(jax.random.key(0), table, Measurements.none(queries), synthetic, 1.0, 1)
+    >>> int(found.measured.sum()), round(found.ledger.rho, 6)
+    (1, 1.0)
     """
     positive("rho", rho)
     at_least("count", count, 1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, finite, marked, traced, within
 
 from .domains import Domain
 
@@ -44,6 +44,17 @@ class Queries(eqx.Module):
     """Cells of each level."""
     workloads: tuple[int, ...] = eqx.field(static=True)
     """Of each level the number of its workload: from zero, in order."""
+
+    def __check_init__(self) -> None:
+        """Raises `ValueError` where workloads are not numbered so: their sensitivities would be those of others."""
+        for size in self.sizes:
+            at_least("sizes", size, 1)
+        steps = np.diff((-1, *self.workloads))
+        if len(steps) != len(self.sizes) or not len(steps) or steps[0] != 1 or not np.isin(steps, (0, 1)).all():
+            raise ValueError(
+                f"workloads must be numbers from zero, in order, one for each of the {len(self.sizes)} levels: given "
+                f"{self.workloads}."
+            )
 
     @abc.abstractmethod
     def cell_index(self, rows: Float[Array, "*batch d"]) -> Int[Array, "*batch L"]:
@@ -127,9 +138,11 @@ class Queries(eqx.Module):
                 f"rows must have shape (n, {len(self.domain.columns)}) with at least one row: given {jnp.shape(rows)}."
             )
         rows = jnp.asarray(rows)
+        finite("rows", rows)
         # half precision has no counts above 2048
         dtype = jnp.promote_types(rows.dtype, jnp.float32)
-        return self.counts(rows)[:-1].astype(dtype) / len(rows)
+        shares = self.counts(rows)[:-1].astype(dtype) / len(rows)
+        return marked(shares, jnp.all(jnp.isfinite(rows)) if traced(rows) else True)
 
 
 class Marginals(Queries):
@@ -152,6 +165,12 @@ class Marginals(Queries):
         self.columns, self.bins = (
             jnp.asarray(np.array(one, np.int32).reshape(len(columns), -1)) for one in (columns, bins)
         )
+        if self.columns.shape != self.bins.shape or len(self.columns) != len(self.sizes):
+            raise ValueError(
+                f"bins must be one number for each column of each level: given {self.bins.shape} for columns of "
+                f"{self.columns.shape}."
+            )
+        within("columns", self.columns, len(domain.columns))
         if self.num_queries >= 2**31:
             raise ValueError(f"There must be fewer than 2^31 queries: given {self.num_queries}.")
 
@@ -244,6 +263,7 @@ class Prefixes(Predicates):
 
     def __init__(self, cells: Marginals, columns: Int[Array, "L k"], thresholds: Float[Array, "L k"]):
         super().__init__(cells)
+        within("columns", columns, len(self.domain.real))
         self.columns, self.thresholds = columns, thresholds
 
     def holds(self, reals: Float[Array, "*batch r"]) -> Bool[Array, "*batch L"]:
@@ -331,6 +351,13 @@ def categorical_marginals(domain: Domain, k: int = 2) -> Marginals:
     ------
     ValueError
         Where there are fewer than `k` categorical columns: there would be nothing to measure.
+
+    Examples
+    --------
+    >>> from dini_zoo.privacy.private_gsd import Categorical, Domain, Real
+    >>> domain = Domain.of({"married": Categorical(2), "age": Categorical(3), "income": Real(0, 50_000)})
+    >>> categorical_marginals(domain).num_queries
+    6
     """
     subsets = _subsets(domain.categorical, k, "categorical columns")
     bins = [[domain.sizes[j] for j in one] for one in subsets]
@@ -384,6 +411,13 @@ def prefix_queries(key: jax.Array, domain: Domain, count: int, *, k: int = 2, ca
     ------
     ValueError
         Where `count` or `k` is less than one, or the domain has no real column, or fewer than `categorical` others.
+
+    Examples
+    --------
+    >>> from dini_zoo.privacy.private_gsd import Categorical, Domain, Real
+    >>> domain = Domain.of({"married": Categorical(2), "income": Real(0, 50_000)})
+    >>> prefix_queries(jax.random.key(0), domain, 5, k=1).num_queries
+    10
     """
     at_least("k", k, 1)
     cells, draws, limits = _with_cells(key, domain, count, categorical)

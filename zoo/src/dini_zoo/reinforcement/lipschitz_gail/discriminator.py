@@ -77,7 +77,13 @@ class Penalty:
 
 
 def bernoulli_entropy(score: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
-    """The entropy of a coin whose log odds are the score, in nats."""
+    """The entropy of a coin whose log odds are the score, in nats.
+
+    Examples
+    --------
+    >>> print(bernoulli_entropy(jnp.zeros(2)).round(3))
+    [0.693 0.693]
+    """
     chance = jax.nn.sigmoid(score)
     return chance * jax.nn.softplus(-score) + (1 - chance) * jax.nn.softplus(score)
 
@@ -159,6 +165,11 @@ def imitation_reward(score: Float[Array, " *shape"], form: Form = "minimax") -> 
     ------
     ValueError
         For an unknown form.
+
+    Examples
+    --------
+    >>> print(imitation_reward(jnp.array([0.0, 20.0])).round(3))
+    [ 0.693 20.   ]
     """
     one_of("form", form, FORMS)
     score = jnp.asarray(score)

@@ -47,6 +47,11 @@ def precondition_reward(
     ------
     ValueError
         For a factor outside of :math:`(0, 1]`, and factors of another shape than the rewards'.
+
+    Examples
+    --------
+    >>> print(precondition_reward(jnp.array([2.0, -4.0]), 0.5))
+    [ 1. -2.]
     """
     if np.ndim(kappa):
         same_shape("kappa", kappa, "reward", jnp.shape(reward))

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import at_least, between, marked, not_negative
+
 from ..policies import polyak
 from .gradients import Aux, Mode, Transitions, dice_gradients
 
@@ -40,6 +42,9 @@ def descend(
     decay: bool = True,
 ) -> Descended:
     """Full-batch Adam with a step size that falls linearly to zero, or stays; `target_rate` is of the slow copy."""
+    at_least("steps", steps, 1)
+    right = not_negative("learning_rate", learning_rate), between("target_rate", target_rate, 0, 1)
+    learning_rate = marked(learning_rate, *right)
     adam = optax.scale_by_adam()
 
     @jax.jit  # traced once, though it is called in two places

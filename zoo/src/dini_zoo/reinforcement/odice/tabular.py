@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import finite, known, not_negative, one_of, same_shape
+from dini_zoo.kit.checking import finite, known, marked, not_negative, one_of, same_shape
 
 from ..gradient_surgery import combine
 from ..grids import DecisionProblem, policy_values, probabilities
@@ -164,12 +164,20 @@ def solve_dice_tabular(
 def weighted_policy(d: Float[Array, "S A"], weights: Float[Array, "S A"]) -> Float[Array, "S A"]:
     r"""Behavior cloning in closed form, :math:`\pi(a | s) \propto d(s, a)\, w(s, a)`.
 
-    Where all weights of a state vanish it is the behavior, and without data any action.
+    Where all weights of a state vanish it is the behavior, and without data any action. Raises `ValueError` for
+    frequencies and weights that are negative or not finite; where these are traced the policy is NaN.
+
+    Examples
+    --------
+    >>> print(weighted_policy(jnp.array([[0.5, 0.5], [0.0, 0.0]]), jnp.array([[1.0, 3.0], [1.0, 1.0]])))
+    [[0.25 0.75]
+     [0.5  0.5 ]]
     """
+    right = not_negative("d", d), not_negative("weights", weights)
     found = d * weights
     for fallback in (d, jnp.ones_like(d)):
         found = jnp.where(jnp.sum(found, axis=1, keepdims=True) > 0, found, fallback)
-    return found / jnp.sum(found, axis=1, keepdims=True)
+    return marked(found / jnp.sum(found, axis=1, keepdims=True), *right)
 
 
 class Sensitivity(NamedTuple):

@@ -71,6 +71,11 @@ def expected_gate_loss(logits: Float[Array, " K"], win_probability: Float[Array,
     r"""The expectation of `frequency_gate_loss` over samples: :math:`\frac1K \sum_i [w_i^2 - 2 w_i P_i + P_i]`.
 
     :math:`P_i` is the probability that component i is best, and so the mean of :math:`v_i` and of its square.
+
+    Examples
+    --------
+    >>> print(expected_gate_loss(jnp.zeros(2), jnp.array([0.5, 0.5])))
+    0.25
     """
     w = jax.nn.softmax(logits)
     return jnp.mean(w**2 - 2 * w * win_probability + win_probability)
@@ -99,6 +104,11 @@ def gate_fixed_point(
         If probabilities that are known are not positive, or do not sum to one.
     dini.SolveError
         If no root is found.
+
+    Examples
+    --------
+    >>> print(jax.nn.softmax(gate_fixed_point(jnp.array([0.5, 0.25, 0.25]))).round(3))
+    [0.5  0.25 0.25]
     """
     P = jnp.asarray(win_probability)
     if P.ndim != 1:

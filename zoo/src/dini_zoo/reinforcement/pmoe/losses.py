@@ -208,7 +208,14 @@ def blended_policy_loss(
 
 
 def blend(mixture: Mixture, actions: Float[Array, "*axes K d"]) -> Float[Array, "*axes d"]:
-    """One action for each component, averaged by the gate."""
+    """One action for each component, averaged by the gate.
+
+    Examples
+    --------
+    >>> mixture = Mixture(jnp.zeros(2), jnp.zeros((2, 1)), jnp.zeros((2, 1)))
+    >>> print(blend(mixture, jnp.array([[0.0], [1.0]])))
+    [0.5]
+    """
     return jnp.sum(mixture.weights[..., None] * actions, axis=-2)
 
 

@@ -71,6 +71,13 @@ def sliced_wasserstein(
     ValueError
         Where total weights or numbers of coordinates differ, a point is infinite, or a number of directions is given
         for other than two coordinates. Of traced measures of unequal weight the distance is NaN.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration, signed_measure
+    >>> of = lambda values: signed_measure(graph_filtration(jnp.array(values), jnp.array([[0, 1]])), invariant="euler")
+    >>> print(sliced_wasserstein(of([0.0, 1.0]), of([0.5, 1.0]), jnp.array([[1.0]])))
+    0.5
     """
     points, weights = _together(mu, nu)
     if isinstance(directions, int | np.integer):
@@ -82,6 +89,7 @@ def sliced_wasserstein(
     directions = jnp.asarray(directions, points.dtype)
     if directions.ndim != 2 or directions.shape[1] != points.shape[1]:
         raise ValueError(f"directions must have {points.shape[1]} columns: given shape {directions.shape}.")
+    at_least("the number of directions", len(directions), 1)
 
     def along(direction: Array) -> Array:
         line = points @ direction
@@ -136,5 +144,12 @@ def kantorovich_rubinstein(mu: SignedMeasure, nu: SignedMeasure) -> Float[Array,
         As `sliced_wasserstein`.
     dini.SolveError
         Where the linear program was not solved.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration, signed_measure
+    >>> of = lambda values: signed_measure(graph_filtration(jnp.array(values), jnp.array([[0, 1]])), invariant="euler")
+    >>> print(kantorovich_rubinstein(of([0.0, 1.0]), of([0.5, 1.0])).round(3))
+    0.5
     """
     return transport(mu, nu).distance

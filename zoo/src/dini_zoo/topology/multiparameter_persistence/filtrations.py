@@ -132,6 +132,11 @@ def codensity(points: Float[Array, "n d"], bandwidth: Any) -> Float[Array, " n"]
     r"""Minus the logarithm of a density, :math:`-\log \frac1n \sum_j e^{-|x_i - x_j|^2 / 2 h^2}`.
 
     As a function of points it makes dense ones enter first. Constants of the density are left out.
+
+    Examples
+    --------
+    >>> print([f"{one:.3f}" for one in codensity(jnp.array([[0.0], [0.0], [9.0]]), 1.0)])
+    ['0.405', '0.405', '1.099']
     """
     positive("bandwidth", bandwidth)
     squares = jnp.sum((points[:, None] - points[None]) ** 2, axis=-1)
@@ -153,6 +158,12 @@ def graph_filtration(node_values: Float[Array, " n"] | Float[Array, "n p"], edge
     ValueError
         Where an edge joins a node to itself, to one that is not there, or comes twice; values that are NaN; more than
         three functions. A measure of traced edges that are wrong is NaN.
+
+    Examples
+    --------
+    >>> filtration = graph_filtration(jnp.array([0.0, 2.0, 1.0]), jnp.array([[0, 1], [1, 2], [0, 2]]))
+    >>> filtration.parameters, filtration.dimension
+    (1, 1)
     """
     count = np.shape(node_values)[0] if np.ndim(node_values) else 0
     columns = _columns("node_values", node_values, count, "nodes")
@@ -206,6 +217,11 @@ def graph_batch(node_values: Float[Array, "B n p"], edges: Int[Array, "m 2"] | I
     ------
     ValueError
         As `graph_filtration`, and where node_values has other than three axes.
+
+    Examples
+    --------
+    >>> graph_batch(jnp.zeros((4, 3, 2)), jnp.array([[0, 1], [1, 2]])).cells[1].shape
+    (8, 2)
     """
     if np.ndim(node_values) != 3:
         given = np.shape(node_values)
@@ -238,6 +254,11 @@ def cubical_filtration(images: Float[Array, "h w"] | Float[Array, "p h w"]) -> F
     ------
     ValueError
         Where there is no image of at least two pixels a side, more than three, or a pixel that is NaN.
+
+    Examples
+    --------
+    >>> [len(one) for one in cubical_filtration(jnp.array([[0.0, 1.0], [2.0, 3.0]])).cells]
+    [5, 8, 4]
     """
     array = _numbers("images", images)
     array = array[None] if array.ndim == 2 else array
@@ -287,6 +308,12 @@ def simplicial_filtration(simplices: Sequence[Sequence[int]], values: Float[Arra
     ValueError
         Where a simplex is given twice or before a face, where a value is (as far as it is known) NaN or less than a
         face's, or where there are more than three parameters. A measure of traced values that are not monotone is NaN.
+
+    Examples
+    --------
+    >>> filtration = simplicial_filtration([(0,), (1,), (0, 1)], jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
+    >>> filtration.parameters, filtration.dimension
+    (2, 1)
     """
     array = _numbers("values", values)
     array = array[:, None] if array.ndim == 1 else array

@@ -45,6 +45,14 @@ def landscape(
     ------
     ValueError
         Where k is less than 1, a direction not positive, or the grid has another number of columns.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration
+    >>> filtration = graph_filtration(jnp.array([0.0, 0.5, 2.0]), jnp.array([[0, 2], [1, 2]]))
+    >>> measure = signed_measure(filtration, 0, "rank", engine="numpy", max_points=4)
+    >>> print(landscape(measure, 2, jnp.array([[1.0], [3.0]])))
+    [0.5 0. ]
     """
     births, deaths = rectangles(measure)
     parameters = births.shape[1]
@@ -72,7 +80,7 @@ def landscape(
         first = jnp.argmax(enough, axis=1)
         found = sorted_ends[first]
         alive = jnp.any(enough, axis=1) & (found > 0)
-        return jnp.where(alive, jnp.where(alive, found, 0), 0) + nan_if_bad(measure)
+        return jnp.where(alive, jnp.where(alive, found, 0), 0) + nan_if_bad(measure, x)
 
     found = jax.vmap(at, out_axes=1)(grid)
     return found[0] if isinstance(k, int | np.integer) else found

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, one_of
+from dini_zoo.kit.checking import at_least, known, one_of, within
 
 from .complexes import Filtration, Order, all_cliques, ordered, out_of_order, ranked
 from .engines import Engine, chosen, measured
@@ -100,8 +100,10 @@ def signed_measure(
     if invariant == "euler":
         if degree is not None:
             raise ValueError(f"degree must be None for the Euler characteristic: given {degree}.")
+        _check_owners(filtration)
         return _euler(filtration)
     _check_degree(filtration, degree)
+    _check_owners(filtration)
     at_least("max_points", max_points, 1)
     for k, values in enumerate(filtration.values):
         if known(values) and np.any(np.isnan(values) | np.isneginf(values)):
@@ -142,6 +144,13 @@ def _check_degree(filtration: Filtration, degree: Any) -> None:
             f"degree must be less than the dimension {filtration.flag} of the Rips complex: given {degree}. "
             "`rips_lower_star(..., dimension=...)` takes a larger one."
         )
+
+
+def _check_owners(filtration: Filtration) -> None:
+    for values, owners in zip(filtration.values, filtration.owners, strict=True):
+        for one in owners:
+            if known(one):
+                within("owners", np.asarray(one) + 1, len(values) + 1)
 
 
 def _bad(filtration: Filtration) -> Bool[Array, ""]:
@@ -236,20 +245,38 @@ def cumulative(measure: SignedMeasure, x: Float[Array, "*m n"]) -> Float[Array, 
     r"""The measure of what is at most `x`, :math:`\mu(\{y \le x\})`: the function that it is the measure of.
 
     A step function: its derivative is zero where it has one.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration
+    >>> measure = signed_measure(graph_filtration(jnp.array([0.0, 1.0]), jnp.array([[0, 1]])), invariant="euler")
+    >>> print(cumulative(measure, jnp.array([[-1.0], [0.0], [1.0]])))  # the Euler characteristic
+    [0. 1. 1.]
     """
     same_columns(measure, "x", x)
     below = jnp.all(measure.points <= jnp.asarray(x)[..., None, :], axis=-1)
-    return jnp.sum(jnp.where(below & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(measure)
+    return jnp.sum(jnp.where(below & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(measure, x)
 
 
 def rank_function(measure: SignedMeasure, x: Float[Array, "*m n"], y: Float[Array, "*m n"]) -> Float[Array, "*m"]:
-    r"""The rank invariant at pairs :math:`x \le y`, from its measure: :math:`\sum_j w_j 1[b_j \le x] 1[y < d_j]`."""
+    r"""The rank invariant at pairs :math:`x \le y`, from its measure: :math:`\sum_j w_j 1[b_j \le x] 1[y < d_j]`.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration
+    >>> filtration = graph_filtration(jnp.array([0.0, 1.0]), jnp.array([[0, 1]]))
+    >>> measure = signed_measure(filtration, 0, "rank", engine="numpy", max_points=4)
+    >>> print(rank_function(measure, jnp.array([[-1.0], [0.0]]), jnp.array([[0.0], [5.0]])))
+    [0. 1.]
+    """
     births, deaths = rectangles(measure)
     if np.shape(x)[-1] != births.shape[1] or np.shape(y)[-1] != births.shape[1]:
         raise ValueError(f"x and y must have {births.shape[1]} columns: given shapes {np.shape(x)} and {np.shape(y)}.")
     x, y = jnp.asarray(x)[..., None, :], jnp.asarray(y)[..., None, :]
     alive = jnp.all(births <= x, axis=-1) & jnp.all(y < deaths, axis=-1)
-    return jnp.sum(jnp.where(alive & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(measure)
+    return jnp.sum(jnp.where(alive & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(
+        measure, x[..., 0, :], y[..., 0, :]
+    )
 
 
 def rectangles(measure: SignedMeasure) -> tuple[Float[Array, "M n"], Float[Array, "M n"]]:
@@ -267,6 +294,8 @@ def same_columns(measure: SignedMeasure, name: str, x: Any) -> None:
         raise ValueError(f"{name} must have {columns} columns, as the points have: given shape {np.shape(x)}.")
 
 
-def nan_if_bad(measure: SignedMeasure) -> Float[Array, ""]:
-    """NaN where the measure is."""
-    return jnp.sum(measure.weights * 0)
+def nan_if_bad(measure: SignedMeasure, *points: Any) -> Array:
+    """NaN where the measure is, and at points that are."""
+    bad = [jnp.isnan(jnp.asarray(one)).any(axis=-1) for one in points]
+    bad.append(jnp.any(jnp.isnan(measure.points) & measure.mask[:, None]))
+    return sum((jnp.where(one, jnp.nan, 0.0) for one in bad), jnp.sum(measure.weights * 0))

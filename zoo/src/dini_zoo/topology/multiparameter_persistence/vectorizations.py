@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import positive
+from dini_zoo.kit.checking import at_least, positive
 
 from .complexes import Filtration
 from .engines import Engine
@@ -52,6 +52,13 @@ def gaussian_vectorize(
     segments, count
         The part of each point, and of how many: a row for each part. `measure.owners[:, 0] // n` for a batch of graphs
         of ``n`` nodes.
+
+    Examples
+    --------
+    >>> from dini_zoo.topology.multiparameter_persistence import graph_filtration
+    >>> measure = signed_measure(graph_filtration(jnp.array([0.0, 1.0]), jnp.array([[0, 1]])), invariant="euler")
+    >>> print(gaussian_vectorize(measure, jnp.array([[0.0], [9.0]]), 0.5).round(3))
+    [1. 0.]
     """
     positive("width", width)
     centers = jnp.asarray(centers, measure.points.dtype)
@@ -89,6 +96,11 @@ class TopologicalLoss:
     invariant: Invariant = "hilbert"
     max_points: int = 256
     engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        if self.degree is not None:
+            at_least("degree", self.degree, 0)
+        at_least("max_points", self.max_points, 1)
 
     def measure(self, *args: Any) -> SignedMeasure:
         """The signed measure at some parameters."""
