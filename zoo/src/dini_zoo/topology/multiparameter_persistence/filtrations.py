@@ -231,7 +231,7 @@ def graph_batch(node_values: Float[Array, "B n p"], edges: Int[Array, "m 2"] | I
     edges = array.asarray(edges)
     if edges.ndim not in (2, 3) or edges.shape[-1] != 2 or (edges.ndim == 3 and edges.shape[0] != batch):
         raise ValueError(f"edges must have the shape (m, 2) or ({batch}, m, 2): given {edges.shape}.")
-    within("edges", np.maximum(edges, 0) if known(edges) else edges, count)
+    within("edges", array.maximum(edges, 0), count)
     shifts = count * np.arange(batch)[:, None, None]
     shifted = array.where((edges < 0).any(axis=-1, keepdims=True), -1, edges + shifts)
     # a node of another graph is none: a loop is refused
