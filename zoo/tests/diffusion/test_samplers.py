@@ -368,7 +368,7 @@ def test_sliced_and_energy_distances_agree_with_peers():
     shift = jnp.array([3.0, 0.0])
     points = random.normal(size=(500, 2))
     np.testing.assert_allclose(sliced_wasserstein(key, points, points + shift, directions=4000) ** 2, 4.5, rtol=0.06)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="must have the shape"):
         sliced_wasserstein(key, points, points[1:])
 
 
