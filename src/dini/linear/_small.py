@@ -207,3 +207,10 @@ def solve_pivoted(matrix: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[A
         lambda _, b: factor.solve(b / rows),
         lambda _, b: factor.solve_transposed(b) / rows,
     )
+
+
+def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Return the inverse of a matrix; of one that is singular, what is not finite or very large."""
+    if len(matrix) > PIVOTED:
+        return jnp.linalg.inv(matrix)
+    return jax.vmap(pivoted(matrix).solve, out_axes=1)(jnp.eye(len(matrix), dtype=matrix.dtype))

@@ -11,8 +11,9 @@ import jax.scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..linear import _small
 from ..linear._materialize import materialize
-from ..linear._small import PIVOTED, pivoted, product
+from ..linear._small import PIVOTED, product
 from ..problems import FixedPoint, Root
 from ..protocols import AnyProblem, Equations
 from ..trees import Tree
@@ -29,10 +30,7 @@ def factorize(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> Any:
 
 def inverse(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     """Return the inverse of the Jacobian of the residual."""
-    jacobian = _jacobian(problem, x, args)
-    if len(jacobian) > PIVOTED:
-        return jnp.linalg.inv(jacobian)
-    return jax.vmap(pivoted(jacobian).solve, out_axes=1)(jnp.eye(len(jacobian), dtype=jacobian.dtype))
+    return _small.inverse(_jacobian(problem, x, args))
 
 
 def _jacobian(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:

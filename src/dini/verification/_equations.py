@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import scaling, trees
+from ..linear import _small
 from ..linear._materialize import images
 from ..problems import FixedPoint, Root
 from ..protocols import AnyProblem
@@ -137,7 +138,7 @@ def followed(function: Callable[[Tree], Tree], x: Tree, wanted: Any = True) -> F
         matrix = images(push, u).T
         made_of = jnp.abs(value) + dot(jnp.abs(matrix), jnp.abs(u))
         unit = jnp.where(made_of > 0, made_of, 1)
-        inverse = jnp.linalg.inv(matrix / unit[:, None])
+        inverse = _small.inverse(matrix / unit[:, None])
         move = dot(inverse, value / unit)
         # (2)
         return k + 1, u - move, jnp.abs(move), eps * jnp.sum(jnp.abs(inverse), axis=1)

@@ -92,7 +92,7 @@ def test_the_unet():
     # no convolution is in it
     assert "conv_general" not in str(jax.make_jaxpr(lambda x: fresh(x, 5))(x))
     for wrong in (jnp.ones((3, 5, 8, 1)), jnp.ones((3, 64))):
-        with pytest.raises(ValueError, match="multiples of 2|must have the shape"):
+        with pytest.raises(ValueError, match=r"multiples of 2|must have the shape"):
             fresh(wrong, 5)
     with pytest.raises(ValueError, match=r"context \(3, 3\): given .* \(3, 2\)"):
         fresh(x, 5, beside, context[:, :2])
