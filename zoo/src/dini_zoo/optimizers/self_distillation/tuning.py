@@ -33,8 +33,8 @@ class Task(NamedTuple):
     D_val: Float[Array, "m n"]
     D_test: Float[Array, "l n"]
     Y: Targets
-    Y_val: Float[Array, m *c]
-    Y_test: Float[Array, l *c]
+    Y_val: Float[Array, " m *c"]
+    Y_test: Float[Array, " l *c"]
 
     @classmethod
     def of(cls, train: tuple[Any, Any], validation: tuple[Any, Any], test: tuple[Any, Any]) -> Task:
