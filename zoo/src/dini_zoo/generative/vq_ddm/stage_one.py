@@ -58,7 +58,7 @@ class Tokenized:
     clusters: Clusters
     states: dict[str, State]
     train: Int[np.ndarray, "n 16"]
-    test: Int[np.ndarray, "n 16"]
+    test: Int[np.ndarray, "m 16"]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Params(NamedTuple):
     b: Float[Array, ""]
 
 
-def bounded(D: Atoms) -> Atoms:
+def bounded(D: Float[Array, "*b k p"]) -> Float[Array, "*b k p"]:
     """Divide each atom (a row of the last two axes) by its norm where that is above one.
 
     Examples
