@@ -273,7 +273,7 @@ def test_streams(name):
     assert state.iter_num == 200
     assert seen
     assert tuple(map(int, state.aux)) == (8, 2)
-    with pytest.raises(ValueError, match="at least: given none"):
+    with pytest.raises(ValueError, match="at least one item: given none"):
         solver.run_iterator(ZERO, iter(()), strength=0.0)
 
 
