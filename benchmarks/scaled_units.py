@@ -1,9 +1,9 @@
-"""Whether units decide: methods that descend, on eleven functions in seven settings of units.
+"""Whether units decide: methods that descend, on twelve functions in nine settings of units.
 
     python benchmarks/scaled_units.py [--solvers BFGS,LBFGS]
 
-A setting measures the value, all unknowns, or each unknown in other units, up to 1e±10 (1e±6 in single precision). An
-answer is right where what is reported as a minimum has 1e-8 of the first value (1e-5 in single precision), of the
+A setting measures the value, all unknowns, or each unknown in other units, up to 1e±10 (1e±6 in single precision), and the unknowns
+from 1e8 to 1e-8 in both. An answer is right where what is reported as a minimum has 1e-8 of the first value (1e-5 in single precision), of the
 regression a gradient that vanishes, and where a function without a minimum is not reported as solved. What is reported
 and not right is wrong; what is not reported has failed.
 """
@@ -38,6 +38,7 @@ RNG = np.random.default_rng(0)
 DATA = RNG.standard_normal((40, 6))
 NOISY = (DATA @ np.ones(6) + RNG.standard_normal(40) > 0) * 1.0
 SEPARATED = (DATA @ np.ones(6) > 0) * 1.0
+MIXED = RNG.standard_normal((6, 6))
 TIMES = np.arange(1, 11) * 0.1
 
 
@@ -95,6 +96,7 @@ PROBLEMS = {
         lambda x: 0.5 * jnp.sum(10.0 ** jnp.arange(6, dtype=x.dtype) * (x - 1) ** 2),
         [0.0] * 6,
     ),
+    "coupled quadratic": (lambda x: 0.5 * jnp.sum(jnp.square(jnp.asarray(MIXED, x.dtype) @ (x - 1))), [0.0] * 6),
     "quartic": (lambda x: jnp.sum((x - 3) ** 4), [0.0] * 4),
     "exponential, no minimum": (lambda x: jnp.sum(jnp.exp(-x)), [0.0] * 2),
     "separable classes, no minimum": (logistic(SEPARATED, 0.0), [0.0] * 6),
@@ -109,7 +111,9 @@ def settings(size, dtype):
     f, u = (1e10, 1e8) if double else (1e6, 1e4)
     ones, unlike = np.ones(size), 10.0 ** (np.linspace(-3, 3, size) * (1 if double else 0.5))
     g = 1e6 if double else 1e3
-    return [(1, ones), (1 / f, ones), (f, ones), (1, ones / u), (1, ones * u), (1, unlike), (g, unlike[::-1])]
+    far = 10.0 ** np.linspace(8, -8, size)
+    alike = [(1, ones), (1 / f, ones), (f, ones), (1, ones / u), (1, ones * u)]
+    return [*alike, (1, unlike), (g, unlike[::-1]), (1, far), (1, far[::-1])]
 
 
 def outcome(name, fun, start, x, status, dtype):

@@ -269,3 +269,64 @@ def test_a_claim_far_above_its_tolerance_is_none():
 class _State(NamedTuple):
     error: object
     status: object
+
+
+BEALE = lambda x: sum((c - x[0] * (1 - x[1] ** k)) ** 2 for k, c in ((1, 1.5), (2, 2.25), (3, 2.625)))
+ROSENBROCK = lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+QUASI_NEWTON = [dini.BFGS(), pytest.param(dini.LBFGS(), marks=pytest.mark.thorough)]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("solver", QUASI_NEWTON, ids=lambda solver: solver.name)
+def test_a_minimum_at_zero(solver, dtype):
+    """Of x⁴ each step leaves two thirds of x, so that x is right by its size at the start alone, whatever its sign."""
+    starts = jnp.asarray([[0.5, 0.2, 0.3], [-0.5, -0.2, -0.3], [5e5, -2e5, 3e5], [5e-4, 2e-4, -3e-4]], dtype)
+    run = jax.vmap(lambda x: dini.minimize(lambda x: jnp.sum(x**4), x, solver=solver, on_failure="ignore"))
+    found = jax.jit(run)(starts)
+    assert (found.status == Status.CONVERGED).all()
+    assert (jnp.abs(found.x) <= 1e-4 * jnp.abs(starts)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("solver", QUASI_NEWTON, ids=lambda solver: solver.name)
+def test_any_units_of_coupled_unknowns(solver, dtype):
+    """Gradients of units 1e8 and 1e-8 differ by 1e16, and at (1, 1) Beale's function has no curvature in x[0]."""
+    units = jnp.asarray([[1e8, 1e-8], [1e-8, 1e8], [1e4, 1e-4], [1.0, 1.0]], dtype)
+    functions = [(BEALE, [1.0, 1.0], [3.0, 0.5]), (ROSENBROCK, [-1.2, 1.0], [1.0, 1.0])]
+
+    def solve(unit, which, start):
+        fun = lambda x, unit: jax.lax.switch(which, [fun for fun, *_ in functions], unit * x)
+        found = dini.minimize(fun, start / unit, unit, solver=solver, on_failure="ignore")
+        return found.status, unit * found.x
+
+    which = jnp.arange(len(functions))
+    starts, right = (jnp.asarray([row[k] for row in functions], dtype) for k in (1, 2))
+    status, x = jax.jit(jax.vmap(jax.vmap(solve, (0, None, None)), (None, 0, 0)))(units, which, starts)
+    assert (status == Status.CONVERGED).all()
+    np.testing.assert_allclose(x, np.broadcast_to(right[:, None], x.shape), rtol=1e-6 if dtype == jnp.float64 else 1e-2)
+
+
+@pytest.mark.parametrize("solver", QUASI_NEWTON, ids=lambda solver: solver.name)
+def test_values_whose_gradients_have_no_square_in_single_precision(solver):
+    """The square of a gradient of 5e22 is infinite in single precision, that of 1e-24 is zero."""
+    scale, start = jnp.float32([1e-24, 1.0, 1e24]), jnp.float32([3.0, -2.0])
+    fun = lambda x, scale: scale * (jnp.sum((x - 1) ** 2) + x[0] ** 4 - x[0] * x[1])
+    run = jax.vmap(lambda scale: dini.minimize(fun, start, scale, solver=solver, on_failure="ignore"))
+    found = jax.jit(run)(scale)
+    assert (found.status == Status.CONVERGED).all()
+    np.testing.assert_allclose(found.x, np.tile([0.772185, 1.386093], (3, 1)), rtol=1e-3)
+
+
+@pytest.mark.thorough
+def test_a_saddle_point_of_little_curvature():
+    """Wood's function has one with a curvature of 2e-4 of the largest, where units of 1e8 and 1e-8 lead L-BFGS."""
+
+    def wood(x):
+        first = 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+        second = 90 * (x[3] - x[2] ** 2) ** 2 + (1 - x[2]) ** 2
+        return first + second + 10.1 * ((x[1] - 1) ** 2 + (x[3] - 1) ** 2) + 19.8 * (x[1] - 1) * (x[3] - 1)
+
+    units = jnp.asarray(10.0 ** np.linspace(8, -8, 4), jnp.float32)
+    start = jnp.float32([-3.0, -1.0, -3.0, -1.0]) / units
+    found = dini.minimize(lambda x, units: wood(units * x), start, units, solver=dini.LBFGS())
+    np.testing.assert_allclose(units * found.x, np.ones(4), atol=1e-3)

@@ -25,6 +25,8 @@ ROUNDED = 1e3
 CHECK = 50
 #: a refusal makes the tolerance at most so many times smaller
 MOST = 100.0
+#: where a solver begins again, the tolerance is so many times smaller
+AGAIN = 10.0
 #: a result that has been refused so often is none
 REFUSALS = 5
 #: how steps that were asked for may end
@@ -265,7 +267,8 @@ def verified(
     finite = trees.all_finite(end.x)
     claimed = (end.status == Status.CONVERGED) & ~now.done & finite
     late = (end.status == Status.RUNNING) & (end.steps > 0) & ~now.fresh
-    seen = examine(end.x, claimed, late & finite, now.fresh)
+    largest = getattr(end.state, "extent", None) if solver.scales_unknowns else None
+    seen = examine(end.x, claimed, late & finite, now.fresh, largest)
     lower = claimed & seen.lower
     again = lower & (now.refused + 1 < REFUSALS) & (end.steps < solver.max_steps)
     refusal = Status.STALLED if isinstance(problem, FixedPoint | Root) else Status.NO_MINIMUM
@@ -275,7 +278,9 @@ def verified(
     share, begins = now.share, again | now.fresh
     if solver.scales_unknowns:
         goes_on = again & (seen.missed > 0)
-        share = jnp.where(goes_on, share / jnp.clip(seen.missed, 1, MOST).astype(share.dtype), share)
+        # a solver that begins again knows no curvature: near a saddle point its first step underestimates the error
+        smaller = jnp.where(goes_on, jnp.clip(seen.missed, 1, MOST), AGAIN).astype(share.dtype)
+        share = jnp.where(again, share / smaller, share)
         begins &= ~goes_on
     x = trees.where(begins & again, seen.point, end.x)
     state = jax.lax.cond(begins, lambda: solver.begin(problem, x, seen.scales, args), lambda: end.state)

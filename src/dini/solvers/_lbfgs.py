@@ -55,7 +55,7 @@ class LBFGS(QuasiNewton):
     solver.
 
     Steps are taken in the variables :math:`x_i / d_i`, in which each element has a curvature of about one: the scales
-    :math:`d` are estimated once, when the solve starts, by six products with the Hessian (where there are none, as of a
+    :math:`d` are estimated once, when the solve starts, by ten products with the Hessian (where there are none, as of a
     call of the host or another solve, they are one, and the first step is short). With ``step_size`` they are
     one as well. The error is :math:`\|\nabla f\|_2`; the point is a solution to ``rtol`` where the step
     :math:`p = -H \nabla f` moves no element by more than that share of its size.

@@ -48,7 +48,7 @@ class NonlinearCG(QuasiNewton):
     Each trial of the line search is one step. The error is :math:`\|\nabla f\|_2`.
 
     Steps are taken in the variables :math:`x_i / d_i`, in which each element has a curvature of about one: the scales
-    :math:`d` are estimated once, when the solve starts, by six products with the Hessian (where there are none, as of a
+    :math:`d` are estimated once, when the solve starts, by ten products with the Hessian (where there are none, as of a
     call of the host or another solve, they are one, and the first step is short).
 
     Parameters

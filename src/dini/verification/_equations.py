@@ -65,8 +65,8 @@ def examiner(
     no = jnp.zeros((), bool)
     if isinstance(problem, FixedPoint) and not trees.has_complex(start):
 
-        def examine(x: Tree, claimed: Any, alone: Any, fresh: Any) -> Finding:
-            del alone, fresh
+        def examine(x: Tree, claimed: Any, alone: Any, fresh: Any, largest: Any) -> Finding:
+            del alone, fresh, largest
             x = jax.lax.stop_gradient(x)
             sizes, image = _sizes(lambda u: problem.map(u, *args), x, start, claimed)
             missed = longest(trees.sub(image, x), sizes, rtol)
@@ -76,8 +76,8 @@ def examiner(
     if not (isinstance(problem, Root) and can_follow(start)):
         return None
 
-    def examine(x: Tree, claimed: Any, alone: Any, fresh: Any) -> Finding:
-        del alone, fresh
+    def examine(x: Tree, claimed: Any, alone: Any, fresh: Any, largest: Any) -> Finding:
+        del alone, fresh, largest
         point, error = followed(lambda u: problem.residual(u, *args), x, claimed)
         refused = claimed & (error > MISSED * rtol)
         return Finding(trees.zeros_like(x), trees.where(refused, point, x), refused, jnp.zeros_like(error), no)

@@ -15,7 +15,7 @@ is the Newton step in their space. If :math:`x + p` is lower than ``x`` by more 
 
 **Negative curvature.** The space has a direction of negative curvature if and only if a :math:`\delta_j` is negative
 (Sylvester's law of inertia). The smallest Ritz value of :math:`z_{j-1}` and the next vector of the Lanczos process is
-then negative as well. Where it is below :data:`NEGATIVE` times the norm of ``H``, and some point along its vector is
+then negative as well. Where it is below :math:`-\epsilon^{2/3}` times the norm of ``H``, and some point along its vector is
 lower, ``x`` is a saddle point. The random vector is for gradients that do not see it.
 
 **An unbounded direction.** A function that has its infimum at infinity, such as :math:`e^{-x}`, has a gradient that
@@ -61,8 +61,8 @@ RANDOM = 0.1
 MISSED = 10.0
 #: how often an eighth of the Newton step is tried: far from the minimum of a barrier it leads out of the domain
 SHORTER = 4
-#: a curvature below this share of the largest one is negative, and not rounding
-NEGATIVE = -1e-3
+#: the power of rounding that is the share of the largest curvature below which one is negative, and not rounding
+NEGATIVE = 2 / 3
 #: a difference of two values is known to so many units of rounding
 ROUNDING = 32
 #: units in the last place of ``x`` by which moves show the rounding of the values
@@ -117,8 +117,8 @@ def examiner(problem: AnyProblem, rtol: Any, start: Tree, args: tuple[Tree, ...]
     That is so for other kinds of problems, for penalties and for sets that are not bounds, and for objectives that have
     no products with their Hessian, or that hold a loop of unknown length (a solve, say).
 
-    The function takes the point, and whether everything is to be looked at, the way from the start alone, or no more
-    than the scales.
+    The function takes the point, whether everything is to be looked at, the way from the start alone, or no more than
+    the scales, and the largest that the elements have been, or ``None`` where the solver does not know it.
     """
     if not isinstance(problem, Minimize | LeastSquares) or problem.penalty is not None:
         return None
@@ -129,9 +129,9 @@ def examiner(problem: AnyProblem, rtol: Any, start: Tree, args: tuple[Tree, ...]
     if program is None:
         return None
 
-    def examine(x: Tree, everything: Any, alone: Any, scales: Any) -> Finding:
-        x = jax.lax.stop_gradient(x)
-        return _examined(problem, program, rtol, start, x, args, everything, alone, scales)
+    def examine(x: Tree, everything: Any, alone: Any, scales: Any, largest: Any) -> Finding:
+        x, largest = jax.lax.stop_gradient((x, start if largest is None else largest))
+        return _examined(problem, program, rtol, start, x, largest, args, everything, alone, scales)
 
     return examine
 
@@ -231,6 +231,7 @@ def _examined(
     rtol: Any,
     start: Tree,
     x: Tree,
+    largest: Tree,
     args: tuple[Tree, ...],
     everything: Any,
     alone: Any,
@@ -252,15 +253,17 @@ def _examined(
     count = jnp.where(everything, few + 1 + min(LANCZOS, trees.size(x)), count)
     seen = _curvature(program, x, way, free, count)
     scales = scaling.completed(seen.estimate, x, seen.gradient)
-    scaled = lambda v: jax.tree.map(jnp.multiply, seen.estimate.scales, v)
+    # squares of a gradient far out may be infinite: then there is no step, and the way is looked at all the same
+    scaled = lambda v: jax.tree.map(lambda d, u: jnp.where(jnp.isfinite(u), d * u, 0), seen.estimate.scales, v)
     _, _, _, lowest, top, _ = seen.figures
-    bent = lowest < NEGATIVE * top
+    bent = lowest < -(trees.eps(x) ** NEGATIVE) * top
     size = jnp.maximum(*(trees.norm(jax.tree.map(jnp.divide, v, seen.estimate.scales)) for v in (x, back)))
     step, aside = scaled(seen.step), seen.aside
     length = trees.norm(aside)
     size = jnp.where(size > 0, size, 1) / jnp.where(length > 0, length, 1)
     aside = trees.scale(size, scaled(aside))
-    missed = relative(step, x, back, scales) / jnp.where(rtol > 0, rtol, jnp.inf)
+    extent = jax.tree.map(lambda u, v: jnp.maximum(jnp.abs(u), jnp.abs(v)), x, largest)
+    missed = relative(step, x, extent, scales) / jnp.where(rtol > 0, rtol, jnp.inf)
     parts = jax.tree.map(jnp.multiply, way, seen.along)
     slopes = jax.tree.map(jnp.multiply, way, seen.gradient)
     nudge = jax.tree.map(lambda u, z: NUDGE * trees.eps(x) * u * z, x, scaling.signs(x, 78))

@@ -320,7 +320,7 @@ class QuasiNewton(Solver):
         step = self.newton_step(now.model, now.direction, pair, scaled)
         step = jax.tree.map(jnp.multiply, now.scaling, step)
         far = relative(step, x, extent, now.scaling)
-        error = trees.norm(now.gradient).astype(dtype)
+        error = trees.sized_norm(now.gradient).astype(dtype)
         shown = known & (far > 0) & jnp.isfinite(far)
         scale = jnp.where(shown, UNSEEN * error / jnp.where(far > 0, far, 1), 0)
         # after a long move the rounding of a gradient says nothing: the next point may be as far away
