@@ -110,7 +110,9 @@ def direction(now: Estimate, x: Tree, k: Any) -> Tree:
 def corrected(now: Estimate, product: Tree, k: Any) -> Estimate:
     """Return the estimate after the ``k``-th product."""
     begins, ends = (functools.reduce(jnp.logical_or, [k == at for at in places]) for places in (_BEGINS, _ENDS))
-    sums = jax.tree.map(lambda total, v: jnp.where(begins, 0, total) + jnp.abs(v).astype(total.dtype), now.sums, product)
+    sums = jax.tree.map(
+        lambda total, v: jnp.where(begins, 0, total) + jnp.abs(v).astype(total.dtype), now.sums, product
+    )
     count = jnp.where(k < PRODUCTS - COUNTS[-1], COUNTS[0], COUNTS[-1])
 
     # d / sqrt(d |v|), without a product that may be no number

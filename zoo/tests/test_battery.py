@@ -19,7 +19,6 @@ from dini_zoo.kit.checking import marked, not_negative, positive, taken, within
 from dini_zoo.kit.enforcing import _Arguments
 
 TABLE = Path(__file__).parent / "let_through.txt"
-UNREAD = "not yet examined"
 
 
 def rows():
@@ -112,19 +111,19 @@ def test_the_battery_sees_what_fails_open_where_it_is_traced():
 
 
 def test_the_table_knows_all_systems():
-    """Each system is examined, or stands there as not yet."""
+    """Each line names a system that there is, and a reason."""
     names = {entry.name for entry in registry.systems()}
     assert {system for system, *_ in rows()} <= names
     for system, case, reason in rows():
         assert reason, f"{system}: {case} has no reason"
 
 
+# examples that ask for double precision are run in single here
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
 @pytest.mark.thorough
 @pytest.mark.parametrize("entry", registry.systems(), ids=lambda entry: entry.name)
 def test_what_is_let_through(entry):
     mine = {case: reason for system, case, reason in rows() if system == entry.name}
-    if "*" in mine:
-        pytest.skip(f"{entry.name}: {mine['*']}")
     with jax.enable_x64(False):
         found = dict(battery.examined(battery.examples(entry)))
     accepted = {case for case, verdict in found.items() if verdict in ("accepted", "dear")}

@@ -15,8 +15,8 @@ is the Newton step in their space. If :math:`x + p` is lower than ``x`` by more 
 
 **Negative curvature.** The space has a direction of negative curvature if and only if a :math:`\delta_j` is negative
 (Sylvester's law of inertia). The smallest Ritz value of :math:`z_{j-1}` and the next vector of the Lanczos process is
-then negative as well. Where it is below :math:`-\epsilon^{2/3}` times the norm of ``H``, and some point along its vector is
-lower, ``x`` is a saddle point. The random vector is for gradients that do not see it.
+then negative as well. Where it is below :math:`-\epsilon^{2/3}` times the norm of ``H``, and some point along its
+vector is lower, ``x`` is a saddle point. The random vector is for gradients that do not see it.
 
 **An unbounded direction.** A function that has its infimum at infinity, such as :math:`e^{-x}`, has a gradient that
 vanishes as well. Let :math:`v = x - x_0` be the way from the start, and ``q`` its elements without positive curvature,

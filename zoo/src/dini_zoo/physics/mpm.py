@@ -81,7 +81,8 @@ class MPMConfig:
         finite("gravity", tuple(map(float, self.gravity)))
         if self.dim not in (2, 3):
             raise ValueError(f"gravity must have 2 or 3 components, one for each dimension: given {self.gravity}.")
-        if not 0 <= self.bound < self.n / 2:
+        at_least("bound", self.bound, 0)
+        if not self.bound < self.n / 2:
             raise ValueError(f"bound must be from 0 to less than half of n = {self.n}: given {self.bound}.")
         one_of("boundary", self.boundary, ("slip", "stick"))
         not_negative("eps", self.eps)

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, positive
 
 
 def tanh_sin(x: Array) -> Array:
@@ -233,6 +233,9 @@ class Scaled(eqx.Module):
     net: MultiONet
     scale: float = eqx.field(static=True, default=1.0)
     boundary: Callable[[Array], Array] | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        positive("scale", self.scale)
 
     def __call__(self, x: Float[Array, " p"], beta: Float[Array, " d"]) -> Float[Array, "*out"]:
         """At one point for one code."""

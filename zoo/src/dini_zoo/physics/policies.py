@@ -235,11 +235,13 @@ Rollout = Callable[[Any, Any, Array], tuple[Float[Array, "T+1 k"], Float[Array, 
 
 def through_population(abm: ABM, steps: int, *, window: int | None = None) -> Rollout:
     """The population itself, with the derivative of a mean field along its trajectory."""
+    at_least("steps", steps, 1)
     return lambda policy, g, key: corrected_rollout(abm, g, policy, key, steps, window=window)[:2]
 
 
 def through_mean_field(abm: ABM, steps: int) -> Rollout:
     """The mean field alone, from random starts of the population."""
+    at_least("steps", steps, 1)
     return lambda policy, g, key: mean_field_rollout(g, policy, abm.observe(abm.init(key)), steps)
 
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import positive
+
 type Surface = Callable[[Float[Array, " 3"]], Float[Array, ""]]
 
 
@@ -28,6 +30,9 @@ class Sphere(eqx.Module):
 
     center: Float[Array, " 3"] = eqx.field(converter=jnp.asarray)
     radius: Any
+
+    def __check_init__(self) -> None:
+        positive("radius", self.radius)
 
     def __call__(self, point: Float[Array, " 3"]) -> Float[Array, ""]:
         """The signed distance of a point."""

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dini.linear import Pattern
-from dini_zoo.kit.checking import same_shape
+from dini_zoo.kit.checking import real, same_shape, within
 
 from .elasticity import Components, energy_of_components, stacked, stress_of_components
 
@@ -132,7 +132,9 @@ class TetMesh(eqx.Module):
 
     def pattern(self, free: Any = None) -> Pattern:
         """Where a Hessian can be nonzero, in all coordinates of the nodes or in those of a mask of nodes and axes."""
-        free = np.ones(3 * self.count, bool) if free is None else np.asarray(free).ravel()
+        free = np.ones((self.count, 3), bool) if free is None else np.asarray(free)
+        same_shape("free", free, "the mesh's nodes and axes", (self.count, 3))
+        free = free.ravel()
         coordinates = 3 * np.asarray(self.tets)[:, :, None] + np.arange(3)
         place = np.where(free, np.cumsum(free) - 1, -1)[coordinates.reshape(-1, 12)]
         i, j = np.repeat(place, 12, axis=1).ravel(), np.tile(place, (1, 12)).ravel()
@@ -180,6 +182,8 @@ def block_mesh(
 
 def plane_nodes(mesh: TetMesh, axis: int, value: float) -> Bool[np.ndarray, " nodes"]:
     """Which nodes have a coordinate at rest, up to rounding of the mesh's size."""
+    within("axis", axis, 3)
+    real("value", value)
     nodes = np.asarray(mesh.nodes)
     return np.abs(nodes[:, axis] - value) <= 1e-5 * np.ptp(nodes, axis=0).max()
 

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 import dini
-from dini_zoo.kit.checking import at_least, finite, known, same_shape
+from dini_zoo.kit.checking import at_least, finite, holds, known, same_shape
 
 #: Up, down, left, right, as changes of (row, column).
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -46,9 +46,8 @@ def probabilities(name: str, value: Array, axis: int | None = -1, *, at_most: bo
 
 
 def discount_factor(name: str, value: Array | float) -> None:
-    """Raise `ValueError` unless a number that is known is in [0, 1)."""
-    if known(value) and not (np.all(np.asarray(value) >= 0) and np.all(np.asarray(value) < 1)):
-        raise ValueError(f"{name} must be in [0, 1): given {value}.")
+    """Raise `ValueError` unless a number that is known is in [0, 1); a traced one makes the result NaN."""
+    holds(value, lambda given: (given >= 0) & (given < 1), lambda: f"{name} must be in [0, 1): given {value}.")
 
 
 class DecisionProblem(eqx.Module):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from dini_zoo.kit.checking import at_least, positive
+from dini_zoo.kit.checking import at_least, not_negative, positive
 
 EDGE = 1e-6
 """How far from the edge of the box, in parts of its half width, an action is taken to be when its density is asked
@@ -64,6 +64,8 @@ class Network(eqx.Module):
             raise ValueError(f"sizes must hold the entries of input and output at least: given {tuple(sizes)}.")
         for size in sizes:
             at_least("sizes", size, 1)
+        if last_scale is not None:
+            not_negative("last_scale", last_scale)
         keys = jax.random.split(key, len(sizes) - 1)
         self.activation = activation
         self.layers = []
@@ -96,6 +98,7 @@ def log_slope(u: Array) -> Array:
 
 def squash(u: Array, bound: float | Array = 1.0) -> Array:
     """`bound · tanh(u)`."""
+    positive("bound", bound)
     return bound * jnp.tanh(u)
 
 

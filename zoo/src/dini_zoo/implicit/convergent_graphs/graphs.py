@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dini_zoo.kit.checking import gather
+
 
 class Graph(NamedTuple):
     """One or several directed graphs; an edge goes from its sender to its receiver.
@@ -65,7 +67,7 @@ def make_graph(nodes: Any, edges: Any, senders: Any, receivers: Any) -> Graph:
 def as_graph(graph: Any) -> Graph:
     """Whatever has the six fields of a `Graph`, such as the `GraphsTuple` of jraph, as a `Graph`.
 
-    Values are looked at where they are known, that is outside of `jax.jit` and `jax.vmap`.
+    Within `jax.jit` and `jax.vmap` values that are wrong make the features NaN.
 
     Raises
     ------
@@ -91,9 +93,25 @@ def as_graph(graph: Any) -> Graph:
         raise ValueError(
             f"graph.n_node and graph.n_edge must have a number for each graph: {shapes['n_node']}, {shapes['n_edge']}."
         )
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in found):
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in found):
+        _mark_values(found)
+    else:
         _check_values(found)
     return found
+
+
+def _mark_values(graph: Graph) -> None:
+    """Of values that are traced, a wrong one makes the features NaN."""
+    real, used = jnp.sum(graph.n_node), jnp.sum(graph.n_edge)
+    live = jnp.arange(len(graph.edges)) < used
+    inside = lambda index: jnp.all(~live | ((index >= 0) & (index < real)))
+    fits = lambda counts, rows: (jnp.min(counts, initial=0) >= 0) & (jnp.sum(counts) <= rows)
+    gather(
+        fits(graph.n_node, graph.size),
+        fits(graph.n_edge, len(graph.edges)),
+        inside(graph.senders),
+        inside(graph.receivers),
+    )
 
 
 def _check_values(graph: Graph) -> None:

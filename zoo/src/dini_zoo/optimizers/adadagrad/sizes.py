@@ -37,8 +37,9 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
+
+from dini_zoo.kit.checking import above_zero
 
 from ..moments import Moments
 
@@ -49,9 +50,8 @@ def concrete(*values: Any) -> bool:
 
 
 def require_positive(name: str, value: Any) -> None:
-    """Raise `ValueError` for a number that is not positive; traced ones pass."""
-    if concrete(value) and not np.all(np.asarray(value) > 0):
-        raise ValueError(f"{name} must be positive: given {value}.")
+    """Raise `ValueError` for a number that is not positive; a traced one makes the result NaN."""
+    above_zero(name, value)
 
 
 def _checked(found: Moments, spread: Array) -> None:

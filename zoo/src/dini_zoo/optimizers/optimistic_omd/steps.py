@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array
+
+from dini_zoo.kit.checking import positive
 
 
 class StepRule(NamedTuple):
@@ -35,12 +36,9 @@ class Variation(NamedTuple):
 
 
 def require_positive(**settings: Any) -> None:
-    """Raise unless settings are positive and finite, as far as they are known now."""
+    """Raise unless settings are positive and finite, as far as they are known now; traced ones mark the result."""
     for name, value in settings.items():
-        if not isinstance(value, jax.core.Tracer) and not (
-            np.all(np.asarray(value) > 0) and np.all(np.isfinite(value))
-        ):
-            raise ValueError(f"{name} must be positive and finite: given {value}.")
+        positive(name, value)
 
 
 def adaptive_variation(D: Any, G: Any, L: Any, *, norm: Callable[[Any], Array] = optax.tree.norm) -> StepRule:

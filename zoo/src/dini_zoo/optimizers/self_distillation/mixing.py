@@ -20,8 +20,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
+
+from dini_zoo.kit.checking import holds
 
 
 def optimal_mixing_weight(
@@ -80,9 +81,6 @@ def distillation_targets(Y: Any, predictions: Any, alpha: Any) -> Array:
 
 
 def require_shares(name: str, alphas: Any) -> None:
-    """Raise where a weight that is known is not from zero to one."""
-    if isinstance(alphas, jax.core.Tracer):
-        return
-    known = np.asarray(alphas)
-    if not np.all((known >= 0) & (known <= 1)):
-        raise ValueError(f"{name} must be from 0 to 1, the share of the ground truth: given {known}.")
+    """Raise where a weight that is known is not from zero to one; a traced one makes the result NaN."""
+    share = lambda given: (given >= 0) & (given <= 1)
+    holds(alphas, share, lambda: f"{name} must be from 0 to 1, the share of the ground truth: given {alphas}.")

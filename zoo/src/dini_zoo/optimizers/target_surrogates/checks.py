@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import positive
+
 Targets = Any
 """An array, or a tree of arrays, with examples along their first axes."""
 
@@ -26,11 +28,13 @@ def known(value: Any) -> bool:
 
 
 def require_positive(name: str, value: Any, *, scalar: bool = False) -> None:
-    """Raise unless numbers are positive and finite, if they are known now; if asked, unless there is only one."""
+    """Raise unless numbers are positive and finite, if they are known now; if asked, unless there is only one.
+
+    Traced ones make the result NaN.
+    """
     if scalar and np.ndim(value):
         raise ValueError(f"{name} must be one number: given shape {np.shape(value)}.")
-    if known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(np.asarray(value))):
-        raise ValueError(f"{name} must be positive and finite: given {value}.")
+    positive(name, value)
 
 
 def losses(loss: Callable[[Targets, Any], Any], z: Targets, batch: Any) -> Float[Array, " b"]:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import at_least, between, marked, not_negative
 
+from ..grids import discount_factor
 from ..policies import polyak
-from .gradients import Aux, Mode, Transitions, dice_gradients
+from .gradients import Aux, Mode, Transitions, dice_gradients, trade_off
 
 
 class Descended(NamedTuple):
@@ -43,6 +44,8 @@ def descend(
 ) -> Descended:
     """Full-batch Adam with a step size that falls linearly to zero, or stays; `target_rate` is of the slow copy."""
     at_least("steps", steps, 1)
+    trade_off("lam", lam)
+    discount_factor("gamma", gamma)
     right = not_negative("learning_rate", learning_rate), between("target_rate", target_rate, 0, 1)
     learning_rate = marked(learning_rate, *right)
     adam = optax.scale_by_adam()

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from dini_zoo.kit.checking import finite, known, not_negative, one_length, one_of, trainable
+from dini_zoo.kit.checking import finite, holds, not_negative, one_length, one_of, trainable
 
 from ..environments import Transition
 from ..gradient_surgery import combine
@@ -114,9 +114,8 @@ class Aux(NamedTuple):
 
 
 def trade_off(name: str, value: Any) -> None:
-    """Raise `ValueError` unless a number that is known is in (0, 1)."""
-    if known(value) and not (np.all(np.asarray(value) > 0) and np.all(np.asarray(value) < 1)):
-        raise ValueError(f"{name} must be in (0, 1): given {value}.")
+    """Raise `ValueError` unless a number that is known is in (0, 1); a traced one makes the result NaN."""
+    holds(value, lambda given: (given > 0) & (given < 1), lambda: f"{name} must be in (0, 1): given {value}.")
 
 
 def lowest(values: Array) -> Array:
