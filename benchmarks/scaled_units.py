@@ -3,9 +3,9 @@
     python benchmarks/scaled_units.py [--solvers BFGS,LBFGS]
 
 A setting measures the value, all unknowns, or each unknown in other units, up to 1e±10 (1e±6 in single precision), and
-the unknowns from 1e8 to 1e-8 in both. An answer is right where what is reported as a minimum has 1e-8 of the first value
-(1e-5 in single precision), of the regression a gradient that vanishes, and where a function without a minimum is not
-reported as solved. What is reported and not right is wrong; what is not reported has failed.
+the unknowns from 1e8 to 1e-8 in both. An answer is right where what is reported as a minimum has 1e-8 of the first
+value (1e-5 in single precision), of the regression a gradient that vanishes, and where a function without a minimum is
+not reported as solved. What is reported and not right is wrong; what is not reported has failed.
 """
 
 from __future__ import annotations
