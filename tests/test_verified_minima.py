@@ -280,7 +280,7 @@ QUASI_NEWTON = [dini.BFGS(), pytest.param(dini.LBFGS(), marks=pytest.mark.thorou
 @pytest.mark.parametrize("solver", QUASI_NEWTON, ids=lambda solver: solver.name)
 def test_a_minimum_at_zero(solver, dtype):
     """Of x⁴ each step leaves two thirds of x, so that x is right by its size at the start alone, whatever its sign."""
-    starts = jnp.asarray([[0.5, 0.2, 0.3], [-0.5, -0.2, -0.3], [5e5, -2e5, 3e5], [5e-4, 2e-4, -3e-4]], dtype)
+    starts = jnp.asarray([[0.5, 0.2, 0.3], [-0.5, -0.2, -0.3], [5e5, -2e5, 3e5], [5e-2, 2e-2, -3e-2]], dtype)
     run = jax.vmap(lambda x: dini.minimize(lambda x: jnp.sum(x**4), x, solver=solver, on_failure="ignore"))
     found = jax.jit(run)(starts)
     assert (found.status == Status.CONVERGED).all()
@@ -330,3 +330,19 @@ def test_a_saddle_point_of_little_curvature():
     start = jnp.float32([-3.0, -1.0, -3.0, -1.0]) / units
     found = dini.minimize(lambda x, units: wood(units * x), start, units, solver=dini.LBFGS())
     np.testing.assert_allclose(units * found.x, np.ones(4), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_starts_that_are_far_too_large(dtype):
+    """A start a hundred thousand times the solution is no measure of it, whatever its sign."""
+    fun = lambda x: jnp.sum((x - 1) ** 2 + 0.1 * (x - 1) ** 4)
+    starts = 1e5 * jnp.asarray([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], dtype)
+    found = jax.jit(jax.vmap(lambda x: dini.minimize(fun, x, on_failure="ignore")))(starts)
+    assert (found.status == Status.CONVERGED).all()
+    np.testing.assert_allclose(found.x, jnp.ones((3, 2)), rtol=1e-6 if dtype == jnp.float64 else 1e-2)
+
+
+def test_a_bent_valley_is_followed():
+    """Rosenbrock's valley at 6e4: a Newton step rises there, and parts of it are lower from 1e-4 of it on."""
+    found = dini.minimize(ROSENBROCK, jnp.asarray([1e5, 1e5]), on_failure="ignore")
+    assert found.status != Status.CONVERGED or float(ROSENBROCK(found.x)) < 1e-8

@@ -25,7 +25,7 @@ ROUNDED = 1e3
 CHECK = 50
 #: a refusal makes the tolerance at most so many times smaller
 MOST = 100.0
-#: where a solver begins again, the tolerance is so many times smaller
+#: where a minimizer begins again from a lower point, the tolerance is so many times smaller
 AGAIN = 10.0
 #: a result that has been refused so often is none
 REFUSALS = 5
@@ -271,7 +271,8 @@ def verified(
     seen = examine(end.x, claimed, late & finite, now.fresh, largest)
     lower = claimed & seen.lower
     again = lower & (now.refused + 1 < REFUSALS) & (end.steps < solver.max_steps)
-    refusal = Status.STALLED if isinstance(problem, FixedPoint | Root) else Status.NO_MINIMUM
+    equations = isinstance(problem, FixedPoint | Root)
+    refusal = Status.STALLED if equations else Status.NO_MINIMUM
     status = jnp.where(lower, jnp.where(again, Status.RUNNING, refusal), end.status)
     looked = claimed | (late & finite)
     status = jnp.where(looked & seen.unbounded & ~lower, Status.DIVERGED, status).astype(jnp.int32)
@@ -279,7 +280,7 @@ def verified(
     if solver.scales_unknowns:
         goes_on = again & (seen.missed > 0)
         # a solver that begins again knows no curvature: near a saddle point its first step underestimates the error
-        smaller = jnp.where(goes_on, jnp.clip(seen.missed, 1, MOST), AGAIN).astype(share.dtype)
+        smaller = jnp.where(goes_on, jnp.clip(seen.missed, 1, MOST), 1 if equations else AGAIN).astype(share.dtype)
         share = jnp.where(again, share / smaller, share)
         begins &= ~goes_on
     x = trees.where(begins & again, seen.point, end.x)

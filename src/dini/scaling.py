@@ -143,17 +143,18 @@ def completed(now: Estimate, x: Tree, gradient: Tree) -> Tree:
     return jax.lax.stop_gradient(jax.tree.map(one, known, logs, now.scales, x, gradient))
 
 
-def by_products(program: Callable[..., Any], x: Tree) -> Tree:
+def by_products(program: Callable[..., Any], x: Tree, first: Tree | None = None) -> Tree:
     """Return the scales of a function's unknowns at ``x`` from :data:`PRODUCTS` products with its Hessian.
 
-    ``program`` returns the gradient at a point and the product of the Hessian there with a vector.
+    ``program`` returns the gradient at a point and the product of the Hessian there with a vector. The ``first`` scales
+    are the sizes of the elements, unless they are given.
     """
 
     def one(k: Any, now: tuple[Estimate, Tree]) -> tuple[Estimate, Tree]:
         gradient, product = program(x, direction(now[0], x, k))
         return corrected(now[0], product, k), gradient
 
-    end, gradient = jax.lax.fori_loop(0, PRODUCTS, one, (begun(x), trees.zeros_like(x)))
+    end, gradient = jax.lax.fori_loop(0, PRODUCTS, one, (begun(x if first is None else first), trees.zeros_like(x)))
     return completed(end, x, gradient)
 
 

@@ -156,7 +156,8 @@ class Dense:
             rows = columns = symmetric_scales(matrix)
         else:
             rows = _sizes(matrix)
-            columns = _sizes((matrix / rows[:, None]).T)
+            # powers of two, which leave the pivots and the rounding errors as they are
+            columns = jnp.exp2(jnp.round(jnp.log2(_sizes((matrix / rows[:, None]).T))))
         return DenseFactor(matrix, lu(matrix / rows[:, None] / columns[None, :]), rows, unravel, columns=columns)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:

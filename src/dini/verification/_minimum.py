@@ -10,7 +10,7 @@ curvatures :math:`\delta_j = z_j^\top H z_j` are positive,
 .. math:: p = -\sum_j \frac{z_j^\top g}{\delta_j} z_j \qquad (1)
 
 is the Newton step in their space. If :math:`x + p` is lower than ``x`` by more than the rounding of the values, or
-:math:`x + 8^{-k} p` with ``k`` up to :data:`SHORTER`, and ``p`` is longer than the tolerance by a factor of
+:math:`x + 64^{-k} p` with ``k`` up to :data:`SHORTER`, and ``p`` is longer than the tolerance by a factor of
 :data:`MISSED` in some element, then ``x`` is no minimum to that tolerance.
 
 **Negative curvature.** The space has a direction of negative curvature if and only if a :math:`\delta_j` is negative
@@ -59,8 +59,9 @@ LANCZOS = 10
 RANDOM = 0.1
 #: a Newton step that is longer than the tolerance by this factor shows that a solver has stopped too early
 MISSED = 10.0
-#: how often an eighth of the Newton step is tried: far from the minimum of a barrier it leads out of the domain
-SHORTER = 4
+#: the factor by which the Newton step is shortened, and how often: far from the minimum of a barrier it leads out of
+#: the domain, and in a bent valley only a small part of it is lower
+SHORT, SHORTER = 64.0, 4
 #: the power of rounding that is the share of the largest curvature below which one is negative, and not rounding
 NEGATIVE = 2 / 3
 #: a difference of two values is known to so many units of rounding
@@ -71,6 +72,11 @@ NUDGE = 4.0
 DOUBLINGS = 24
 #: the share of a gain that counts as nothing
 NOTHING = 1e-4
+#: the power of rounding that is the least size of an element, as a share of the largest that it has been: of a stopping
+#: test, and of evidence, which is to show a start that was too large
+SMALL, VERIFIED = 0.25, 0.5
+#: a Newton step that is a larger part of an element may lead to zero
+LEAVES = 0.1
 #: the power of rounding that is the shortest Newton step, as a share of the way, of a function that decreases without
 #: bound
 SHORTEST = 0.25
@@ -87,7 +93,7 @@ _SHARES = (
     (0, 0, 0, 0, 0),
     (0, 0, -1, 0, 0),
     (0, 0, 1, 0, 0),
-    *((0, 8.0**-k, 0, 0, 0) for k in range(1 + SHORTER)),
+    *((0, SHORT**-k, 0, 0, 0) for k in range(1 + SHORTER)),
     (0, 0, 0, 0, 1),
     (0, 0, 0, 0, -1),
     *((0, 0, 0, side * 10.0**-k, 0) for k in range(5) for side in (1, -1)),
@@ -262,8 +268,10 @@ def _examined(
     length = trees.norm(aside)
     size = jnp.where(size > 0, size, 1) / jnp.where(length > 0, length, 1)
     aside = trees.scale(size, scaled(aside))
-    extent = jax.tree.map(lambda u, v: jnp.maximum(jnp.abs(u), jnp.abs(v)), x, largest)
-    missed = relative(step, x, extent, scales) / jnp.where(rtol > 0, rtol, jnp.inf)
+    # an element whose Newton step is a large part of it may be on its way to zero; another one has its own size
+    leaves = lambda p, u: jnp.abs(p) > LEAVES * jnp.abs(u)
+    extent = jax.tree.map(lambda p, u, most: jnp.where(leaves(p, u), jnp.abs(most), 0), step, x, largest)
+    missed = relative(step, x, extent, scales, VERIFIED) / jnp.where(rtol > 0, rtol, jnp.inf)
     parts = jax.tree.map(jnp.multiply, way, seen.along)
     slopes = jax.tree.map(jnp.multiply, way, seen.gradient)
     nudge = jax.tree.map(lambda u, z: NUDGE * trees.eps(x) * u * z, x, scaling.signs(x, 78))
@@ -306,17 +314,17 @@ def _at(shares: Any, x: Tree, back: Tree, step: Tree, aside: Tree, nudge: Tree) 
     return trees.axpy(shares[3], aside, trees.axpy(shares[4], nudge, point))
 
 
-def relative(step: Tree, x: Tree, extent: Tree, scales: Tree) -> Any:
+def relative(step: Tree, x: Tree, extent: Tree, scales: Tree, power: float = SMALL) -> Any:
     r"""Return the largest element of a step relative to the size of that element of the point.
 
-    The size of an element that is zero, or nearly, is :math:`\epsilon^{1/4}` of its ``extent``, the largest that it has
-    been, or :math:`\sqrt\epsilon` of the size that the others give it by their scales.
+    The size of an element that is zero, or nearly, is a ``power`` of the unit roundoff times its ``extent``, the
+    largest that it has been, or :math:`\sqrt\epsilon` of the size that the others give it by their scales.
     """
     eps = trees.eps(x)
     whole = trees.norm(jax.tree.map(jnp.divide, x, scales))
 
     def one(p: Any, u: Any, most: Any, d: Any) -> Any:
-        size = jnp.maximum(jnp.maximum(jnp.abs(u), eps**0.25 * most), eps**0.5 * whole.astype(d.dtype) * d)
+        size = jnp.maximum(jnp.maximum(jnp.abs(u), eps**power * most), eps**0.5 * whole.astype(d.dtype) * d)
         return jnp.max(jnp.where(p == 0, 0, jnp.abs(p) / size), initial=0)
 
     parts = jax.tree.map(one, step, x, extent, scales)

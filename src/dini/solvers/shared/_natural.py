@@ -32,9 +32,9 @@ from ..judge import _newton_steps
 
 #: the share that (2) leaves, and what is left of it, at which the next step size is twice as long
 CONTRACTION, SHORT = 0.9, 0.45
-#: estimates of the scales, of which each corrects the last: from one to the next a quarter is left of their logarithm's
-#: error where all unknowns are coupled
-ROUNDS = 4
+#: estimates of the scales, of which each corrects the last: from one to the next a sixteenth is left of their
+#: logarithm's error where all unknowns are coupled
+ROUNDS = 2
 #: the residual's step size follows that of the steps where one is so many times the other
 APART = 10.0
 
@@ -73,7 +73,7 @@ def scales_of(problem: VariationalInequality, x: Tree, args: tuple[Tree, ...]) -
     def finer(_: Any, scales: Tree) -> Any:
         scaled = Scaled(problem, scales)
         both = lambda u, v: tuple(map(scaled.outside, program(scaled.outside(u), scaled.outside(v))))
-        more = scaling.by_products(both, scaled.inside(x))
+        more = scaling.by_products(both, scaled.inside(x), ones)
         return _coupled(problem.constraint, jax.tree.map(jnp.multiply, scales, more))
 
     found = jax.lax.fori_loop(0, ROUNDS, finer, ones)

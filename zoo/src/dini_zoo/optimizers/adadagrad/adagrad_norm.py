@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from dini_zoo.kit.checking import above_zero
+
 from ...kit.checking import not_negative, trainable
-from .sizes import require_positive
 
 
 class AdagradNormState(NamedTuple):
@@ -36,7 +37,7 @@ def scale_by_adagrad_norm(initial_accumulator: float = 1e-2) -> optax.GradientTr
     ValueError
         For an `initial_accumulator` that is not positive.
     """
-    require_positive("initial_accumulator", initial_accumulator)
+    above_zero("initial_accumulator", initial_accumulator)
 
     def init(params: Any) -> AdagradNormState:
         trainable("params", params)

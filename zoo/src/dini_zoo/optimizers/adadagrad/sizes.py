@@ -49,11 +49,6 @@ def concrete(*values: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def require_positive(name: str, value: Any) -> None:
-    """Raise `ValueError` for a number that is not positive; a traced one makes the result NaN."""
-    above_zero(name, value)
-
-
 def _checked(found: Moments, spread: Array) -> None:
     """Raise for moments that are seen to be of too few estimates or not finite."""
     if not concrete(found, spread):
@@ -115,7 +110,7 @@ def norm_test(
     >>> print(f"{norm_test(moments(G), 0.5):.4f} {norm_test(moments(G), 0.5, coordinatewise=True):.4f}")
     7.2727 26.6667
     """
-    require_positive("eta", eta)
+    above_zero("eta", eta)
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must be above 0 and at most 1: given {quantile}.")
     spread = found.total_variance
@@ -183,7 +178,7 @@ def inner_product_test(found: Moments, along: Moments, theta: float, *, debias: 
     >>> print(f"{inner_product_test(found, along, 0.5):.4f} {orthogonality_test(found, along, 1.0):.4f}")
     2.1598 1.2782
     """
-    require_positive("theta", theta)
+    above_zero("theta", theta)
     _checked(found, found.total_variance)
     _consistent(found, along)
     return _ratio(along.total_variance, _signal(found, debias), theta)
@@ -209,7 +204,7 @@ def orthogonality_test(found: Moments, along: Moments, nu: float, *, debias: boo
     ValueError
         For a `nu` that is not positive, and where it is seen that the moments are not as they must be.
     """
-    require_positive("nu", nu)
+    above_zero("nu", nu)
     spread = found.total_variance
     _checked(found, spread)
     _consistent(found, along)
