@@ -59,8 +59,8 @@ def test_stored_vectors_are_updated_in_place(solver, problem, rows, shape):
     stores = [dims for dims in re.findall(r"f\d+\[([\d,]+)\]", program) if _size(dims) == rows * math.prod(shape)]
     assert stores
     body = program[: program.index("\nENTRY")]
-    # what L-BFGS-B gathers in another order is transposed as well
-    copies = re.findall(r"= f\d+\[([\d,]+)\]\S* copy\((?!%transpose)", body)
+    # what L-BFGS-B gathers in another order is transposed as well; a solve that begins again begins with zeros
+    copies = re.findall(r"= f\d+\[([\d,]+)\]\S* copy\((?!%transpose|%wrapped_broadcast)", body)
     assert [dims for dims in copies if _size(dims) == rows * math.prod(shape)] == []
 
 
