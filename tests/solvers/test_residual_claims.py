@@ -50,8 +50,12 @@ def meyer(kind):
 def test_a_claim_is_a_minimum(name, kind, dtype):
     """The value in double precision is the certified one, to what the rounding of the residuals leaves.
 
-    In single precision ten units of it, of terms 100,000 times the residuals, are a fiftieth of the value.
+    In single precision ten units of it, of terms 100,000 times the residuals, are a fiftieth of the value. There the
+    Hessian of the paper's units has a condition number of 1e9 in the best variables: of nearby starts a tenth end in
+    the valley where values and products are rounding, so that minimizers, which know the gradient alone, claim it.
     """
+    if dtype == jnp.float32 and kind == "raw" and name in ("bfgs", "lbfgs"):
+        pytest.skip("the Hessian is singular to single precision")
     fun, solver = meyer(kind), SOLVERS[name]
 
     def run(start):

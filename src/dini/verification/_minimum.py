@@ -10,7 +10,7 @@ curvatures :math:`\delta_j = z_j^\top H z_j` are positive,
 .. math:: p = -\sum_j \frac{z_j^\top g}{\delta_j} z_j \qquad (1)
 
 is the Newton step in their space. If :math:`x + p` is lower than ``x`` by more than the rounding of the values, or
-:math:`x + 64^{-k} p` with ``k`` up to :data:`SHORTER`, and ``p`` is longer than the tolerance by a factor of
+:math:`x + 16^{-k} p` with ``k`` up to :data:`SHORTER`, and ``p`` is longer than the tolerance by a factor of
 :data:`MISSED` in some element, then ``x`` is no minimum to that tolerance.
 
 **Negative curvature.** The space has a direction of negative curvature if and only if a :math:`\delta_j` is negative
@@ -61,7 +61,7 @@ RANDOM = 0.1
 MISSED = 10.0
 #: the factor by which the Newton step is shortened, and how often: far from the minimum of a barrier it leads out of
 #: the domain, and in a bent valley only a small part of it is lower
-SHORT, SHORTER = 64.0, 4
+SHORT, SHORTER = 16.0, 6
 #: the power of rounding that is the share of the largest curvature below which one is negative, and not rounding
 NEGATIVE = 2 / 3
 #: a difference of two values is known to so many units of rounding
