@@ -199,6 +199,15 @@ def test_steps_from_an_earlier_solution(solver):
     np.testing.assert_allclose(along(differentiation=dini.Unrolled(steps=40)), along(), rtol=1e-2)
 
 
+@pytest.mark.parametrize("solver", [dini.BFGS(), dini.NonlinearCG()], ids=lambda solver: solver.name)
+def test_a_fixed_number_of_steps_descends_where_rounding_is_large(solver):
+    """A start 300 from a minimum at a million is not rounding: a search rejects steps that increase the objective."""
+    objective = lambda x: (x[0] - 1e6) ** 2 + 50 * (x[1] - 1e6) ** 2
+    start = jnp.asarray([1e6 + 300, 1e6 - 200], jnp.float32)
+    x = dini.solve(dini.Minimize(objective), solver, start, differentiation=dini.Unrolled(steps=40)).x
+    np.testing.assert_allclose(x, 1e6, atol=0.25)  # four units in the last place
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("held", ["none", "some"])
 @pytest.mark.parametrize("solver", [dini.LBFGSB(), dini.ProximalGradient()], ids=lambda solver: solver.name)

@@ -82,9 +82,7 @@ class State(NamedTuple):
 class Pair(NamedTuple):
     """What a trial has shown in scaled variables: a move, the change of the gradient along it, and the gradient there.
 
-    ``informative`` says that the change is more than its rounding. ``rests`` says that the move is rounding of the
-    point, of a fixed number of steps: these begin at a solution as well. ``last`` is the search's bracket with the
-    trial.
+    ``informative`` says that the change is more than its rounding, ``last`` is the search's bracket with the trial.
     """
 
     move: Tree
@@ -93,7 +91,6 @@ class Pair(NamedTuple):
     products: Gram
     informative: Any
     first: Any
-    rests: Any
     last: Any
 
 
@@ -207,13 +204,18 @@ class QuasiNewton(Solver):
         point = jax.tree.map(lambda u, d, s: u + d * s, x, state.scaling, move)
         value, gradient = xla.once(problem.value_and_gradient(point, *args), "descent: value")
         value = value.astype(state.error.dtype)
-        pair = self._pair(state, x, move, gradient, bracket)
+        pair = self._pair(state, move, gradient, bracket)
         products, first = pair.products, pair.first
         finite = jnp.isfinite(value) & jnp.isfinite(products.gg)
         hidden = jnp.where(first, 0, SLACK * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(state.value))
         slope = products.sg / jnp.where(first, 1, bracket.trial)
         fits, bracket = self.search().judge(bracket, state.value, value, slope, hidden)
-        accept = (fits | first | pair.rests) & finite
+        accept = (fits | first) & finite
+        if not self.stops:
+            # of a fixed number of steps, the first trial of a search is taken if it moves the point by rounding alone:
+            # the gradient is rounding as well, and the search would take its changes for curvature
+            rounding = trees.eps(x) * _size(x, state.scaling)
+            accept |= (trees.sqrt(products.ss) <= rounding) & (pair.last.trials == 0) & finite
         new = trees.where(accept, point, x)
         value = jnp.where(accept, value, state.value)
         gradient = trees.where(accept, gradient, state.gradient)
@@ -230,15 +232,14 @@ class QuasiNewton(Solver):
         length = self.step_size(steps.astype(jnp.int32) - 1) if callable(self.step_size) else self.step_size
         return bracket._replace(trial=jnp.where(steps == 0, 0, jnp.asarray(length, steps.dtype)))
 
-    def _pair(self, state: State, x: Tree, move: Tree, gradient: Tree, last: Any) -> Pair:
+    def _pair(self, state: State, move: Tree, gradient: Tree, last: Any) -> Pair:
         """Return (3), and what it says."""
         dtype, eps = state.error.dtype, trees.eps(gradient)
         change = jax.tree.map(lambda d, g, old: d * (g - old), state.scaling, gradient, state.gradient)
         scaled = jax.tree.map(jnp.multiply, state.scaling, gradient)
         products = gram(move, change, scaled, dtype)
-        informative, first = products.yy > min(BLIND * eps, LONG) ** 2 * products.gg, state.progress[0] == 0
-        rests = (trees.sqrt(products.ss) <= BLIND * eps * _size(x, state.scaling)) & ~first & (not self.stops)
-        return Pair(move, change, scaled, products, informative & ~rests, first, rests, last)
+        informative = products.yy > min(BLIND * eps, LONG) ** 2 * products.gg
+        return Pair(move, change, scaled, products, informative, state.progress[0] == 0, last)
 
     def _renewed(
         self, problem: Composed, x: Tree, state: State, pair: Pair, bracket: Any, accept: Any, args: tuple[Tree, ...]
@@ -246,14 +247,18 @@ class QuasiNewton(Solver):
         """Return the state with the model's direction (1), or minus the gradient where the model has to be given up."""
         products, first, eps = pair.products, pair.first, trees.eps(x)
         size = _size(x, state.scaling)
+        # of a fixed number of steps, one that is rounding of the point shows no curvature, and the next is like it
+        rests = (trees.sqrt(products.ss) <= BLIND * eps * size) & ~first & (not self.stops)
         # (4)
-        keep = accept & ~first & pair.informative & (products.sy > eps * jnp.sqrt(products.ss * products.yy))
+        keep = accept & ~first & ~rests & pair.informative & (products.sy > eps * jnp.sqrt(products.ss * products.yy))
         old = state.model
-        model, direction, slope = self.take_in(old, pair, state.direction, keep, accept)
+        model, direction, slope = self.take_in(
+            old, pair._replace(informative=pair.informative & ~rests), state.direction, keep, accept
+        )
         failed = ~accept & ~first & exhausted(bracket)
         # a search that fails along a quasi-Newton direction starts again along the gradient; a direction that does not
         # descend means that the pairs are worn out
-        restart = (failed & (old.count > 0)) | (accept & ~(slope < 0) & ~pair.rests)
+        restart = (failed & (old.count > 0)) | (accept & ~(slope < 0) & ~rests)
         fresh = accept | restart
         scaled = jax.tree.map(jnp.multiply, state.scaling, state.gradient)
         direction = trees.where(restart, trees.neg(scaled), direction)
@@ -265,8 +270,7 @@ class QuasiNewton(Solver):
             self._cold(problem, x, state, pair, size, size_of_gradient, args),
             self.first_trial(pair.last, model, slope),
         )
-        # a step that is rounding shows no curvature: the next one is like it
-        length = jnp.where(cold & accept & pair.rests, pair.last.trial, length)
+        length = jnp.where(cold & accept & rests, pair.last.trial, length)
         begun = self.search().begin(jax.lax.stop_gradient(length).astype(slope.dtype), state.value, slope)
         search = jnp.where(fresh, jnp.stack(begun), jnp.stack(bracket))
         direction = trees.where(fresh, direction, state.direction)
