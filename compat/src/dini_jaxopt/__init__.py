@@ -15,6 +15,7 @@ from . import (
     tree_util,
 )
 from ._base import OptStep
+from ._equations import AndersonAcceleration, Broyden, FixedPointIteration, GaussNewton, LevenbergMarquardt
 from ._line_searches import BacktrackingLineSearch, HagerZhangLineSearch, ZoomLineSearch
 from ._programs import OSQP, BoxOSQP, CvxpyQP, EqualityConstrainedQP
 from ._refinement import IterativeRefinement
@@ -25,23 +26,7 @@ from ._scipy import (
     ScipyMinimize,
     ScipyRootFinding,
 )
-from ._solvers import (
-    BFGS,
-    LBFGS,
-    LBFGSB,
-    AndersonAcceleration,
-    ArmijoSGD,
-    Broyden,
-    FixedPointIteration,
-    GaussNewton,
-    GradientDescent,
-    LevenbergMarquardt,
-    NonlinearCG,
-    OptaxSolver,
-    PolyakSGD,
-    ProjectedGradient,
-    ProximalGradient,
-)
+from ._solvers import BFGS, LBFGS, LBFGSB, GradientDescent, NonlinearCG, ProjectedGradient, ProximalGradient
 from ._special import (
     AndersonWrapper,
     Bisection,
@@ -49,6 +34,7 @@ from ._special import (
     BoxCDQP,
     MirrorDescent,
 )
+from ._stochastic import ArmijoSGD, OptaxSolver, PolyakSGD
 
 #: the modules that JAXopt has
 MODULES = (

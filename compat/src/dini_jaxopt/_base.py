@@ -20,9 +20,8 @@ from dini.extend import as_function, record, trees, untraced, without_tangent
 
 from ._iterated import Limited
 from ._objective import Given, bound
+from ._table import AutoOrBoolean as AutoOrBoolean
 from .implicit_diff import custom_root
-
-AutoOrBoolean = str | bool
 
 
 class OptStep(NamedTuple):
@@ -136,7 +135,7 @@ class IterativeSolver(Solver):
     0.25
     """
 
-    maxiter: int
+    maxiter: Any
     tol: Any
     jit: Any = True
     implicit_diff: bool = True

@@ -15,7 +15,7 @@ from dini.extend import trees
 
 from ._base import IterativeSolver, LineSearchStep
 from ._objective import objective
-from ._table import solver_class
+from ._table import AutoOrBoolean, Function, Number, solver_class
 
 #: what each condition of a backtracking search asks for
 _CONDITIONS = {
@@ -78,7 +78,7 @@ class IterativeLineSearch(IterativeSolver):
     fun: Callable[..., Any]
     value_and_grad: Any
     has_aux: bool
-    maxiter: int
+    maxiter: Any
     max_stepsize: Any
 
     def __post_init__(self) -> None:
@@ -187,8 +187,6 @@ def _slope(gradient: Any, direction: Any, value: Any) -> Any:
     return trees.vdot(jax.tree.map(jnp.conj, gradient), direction).astype(value.dtype)
 
 
-_START = "fun value_and_grad=False has_aux=False"
-_END = "verbose=False jit='auto' unroll='auto'"
 _SEARCH: dict[str, Any] = {
     "error": "which is zero where the conditions hold",
     "about": {
@@ -199,11 +197,8 @@ _SEARCH: dict[str, Any] = {
     },
 }
 
-BacktrackingLineSearch = solver_class(
-    "BacktrackingLineSearch",
-    IterativeLineSearch,
-    "A line search that shortens steps, by :class:`dini.solvers.Backtracking` or a similar one.",
-    f"{_START} maxiter=30 tol=0.0 condition='strong-wolfe' c1=1e-4 c2=0.9 decrease_factor=0.8 max_stepsize=1.0 {_END}",
+
+@solver_class(
     ignored="tol decrease_factor unroll",
     **_SEARCH
     | {
@@ -213,42 +208,104 @@ BacktrackingLineSearch = solver_class(
             "(steps grow again where that is needed); ``'goldstein'`` is taken for ``'wolfe'``."
         }
     },
-    search=lambda self: _backtracking("BacktrackingLineSearch", self.condition, self.c1, self.c2),
-    example="""
-        >>> search = jaxopt.BacktrackingLineSearch(lambda x: jnp.sum(x**2), condition="armijo")
-        >>> stepsize, state = search.run(1.0, jnp.ones(2))
-        >>> print(stepsize, state.params, bool(state.failed))
-        0.5 [0. 0.] False
-    """,
 )
+class BacktrackingLineSearch(IterativeLineSearch):
+    """A line search that shortens steps, by :class:`dini.solvers.Backtracking` or a similar one.
 
-ZoomLineSearch = solver_class(
-    "ZoomLineSearch",
-    IterativeLineSearch,
-    "A line search for the strong Wolfe conditions, by :class:`dini.solvers.StrongWolfe`.",
-    f"{_START} c1=1e-4 c2=0.9 c3=1e-6 rel_tol_cubic=0.2 rel_tol_quad=0.1 interval_threshold=1e-6 increase_factor=2.0 "
-    f"tol=0.0 maxiter=30 max_stepsize=None {_END}",
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> search = jaxopt.BacktrackingLineSearch(lambda x: jnp.sum(x**2), condition="armijo")
+    >>> stepsize, state = search.run(1.0, jnp.ones(2))
+    >>> print(stepsize, state.params, bool(state.failed))
+    0.5 [0. 0.] False
+    """
+
+    fun: Function
+    value_and_grad: bool | Function = False
+    has_aux: bool = False
+    maxiter: int | jax.Array = 30
+    tol: Number = 0.0
+    condition: str | None = "strong-wolfe"
+    c1: float = 1e-4
+    c2: float = 0.9
+    decrease_factor: Number | None = 0.8
+    max_stepsize: Number | None = 1.0
+    verbose: bool | int = False
+    jit: AutoOrBoolean = "auto"
+    unroll: AutoOrBoolean = "auto"
+
+    def search(self) -> Any:
+        """Return dini's search."""
+        return _backtracking("BacktrackingLineSearch", self.condition, self.c1, self.c2)
+
+
+@solver_class(
     ignored="tol c3 rel_tol_cubic rel_tol_quad interval_threshold increase_factor unroll",
     **_SEARCH,
-    search=lambda self: solvers.StrongWolfe(self.c1, self.c2),
-    example="""
-        >>> search = jaxopt.ZoomLineSearch(lambda x: jnp.sum(x**2), c2=0.1)
-        >>> print(search.run(1.0, jnp.ones(2)).stepsize)
-        0.5
-    """,
 )
+class ZoomLineSearch(IterativeLineSearch):
+    """A line search for the strong Wolfe conditions, by :class:`dini.solvers.StrongWolfe`.
 
-HagerZhangLineSearch = solver_class(
-    "HagerZhangLineSearch",
-    IterativeLineSearch,
-    "Hager and Zhang's line search, by :class:`dini.solvers.HagerZhang`.",
-    f"{_START} maxiter=30 tol=0.0 c1=0.1 c2=0.9 expansion_factor=5.0 shrinkage_factor=0.66 max_stepsize=1.0 {_END}",
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> search = jaxopt.ZoomLineSearch(lambda x: jnp.sum(x**2), c2=0.1)
+    >>> print(search.run(1.0, jnp.ones(2)).stepsize)
+    0.5
+    """
+
+    fun: Function
+    value_and_grad: bool | Function = False
+    has_aux: bool = False
+    c1: float = 1e-4
+    c2: float = 0.9
+    c3: Number = 1e-6
+    rel_tol_cubic: Number = 0.2
+    rel_tol_quad: Number = 0.1
+    interval_threshold: Number = 1e-6
+    increase_factor: Number = 2.0
+    tol: Number = 0.0
+    maxiter: int | jax.Array = 30
+    max_stepsize: Number | None = None
+    verbose: bool | int = False
+    jit: AutoOrBoolean = "auto"
+    unroll: AutoOrBoolean = "auto"
+
+    def search(self) -> Any:
+        """Return dini's search."""
+        return solvers.StrongWolfe(self.c1, self.c2)
+
+
+@solver_class(
     ignored="tol expansion_factor unroll",
     **_SEARCH | {"about": _SEARCH["about"] | {"shrinkage_factor": "``shrink`` of :class:`dini.solvers.HagerZhang`."}},
-    search=lambda self: solvers.HagerZhang(self.c1, self.c2, self.shrinkage_factor),
-    example="""
-        >>> search = jaxopt.HagerZhangLineSearch(lambda x: jnp.sum(x**2))
-        >>> print(bool(search.run(1.0, jnp.ones(2)).state.value < 2.0))
-        True
-    """,
 )
+class HagerZhangLineSearch(IterativeLineSearch):
+    """Hager and Zhang's line search, by :class:`dini.solvers.HagerZhang`.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> search = jaxopt.HagerZhangLineSearch(lambda x: jnp.sum(x**2))
+    >>> print(bool(search.run(1.0, jnp.ones(2)).state.value < 2.0))
+    True
+    """
+
+    fun: Function
+    value_and_grad: bool | Function = False
+    has_aux: bool = False
+    maxiter: int | jax.Array = 30
+    tol: Number = 0.0
+    c1: float = 0.1
+    c2: float = 0.9
+    expansion_factor: Number = 5.0
+    shrinkage_factor: float = 0.66
+    max_stepsize: Number | None = 1.0
+    verbose: bool | int = False
+    jit: AutoOrBoolean = "auto"
+    unroll: AutoOrBoolean = "auto"
+
+    def search(self) -> Any:
+        """Return dini's search."""
+        return solvers.HagerZhang(self.c1, self.c2, self.shrinkage_factor)

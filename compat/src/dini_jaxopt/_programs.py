@@ -30,7 +30,7 @@ from ._program_data import (
     solved,
     start_of,
 )
-from ._table import COMPILED, solver_class
+from ._table import AutoOrBoolean, Function, Number, solver_class
 from .linear_solve import solve_gmres
 from .tree_util import tree_dot
 
@@ -212,26 +212,8 @@ _MATRICES = {
 }
 _KNOWN = "``matvec(params, x)``, where a matrix is known by its products: its place in the parameters is ``params``."
 
-BoxOSQP = solver_class(
-    "BoxOSQP",
-    _BoxForm,
-    r"Quadratic programs :math:`\min_{x, z} \tfrac12 x^\top Q x + c^\top x` with :math:`Ax = z, l \le z \le u`.",
-    "matvec_Q=None matvec_A=None fun=None check_primal_dual_infeasability='auto' sigma=1e-6 momentum=1.6 "
-    "eq_qp_solve='cg' rho_start=0.1 rho_min=1e-6 rho_max=1e6 stepsize_updates_frequency=10 primal_infeasible_tol=1e-3 "
-    "dual_infeasible_tol=1e-3 maxiter=4000 tol=1e-3 termination_check_frequency=5 verbose=False implicit_diff=True "
-    f"implicit_diff_solve=None {COMPILED}",
-    text=r"""
-        ``run(init_params, params_obj=(Q, c), params_eq=A, params_ineq=(l, u))`` solves one by
-        :class:`dini.QuadraticProgram`, to rounding where an interior point method serves (see
-        :func:`dini.quadratic_program`), and returns ``KKTSolution((x, z), y, (mu, phi))`` with the
-        multipliers ``y`` of :math:`Ax = z` and :math:`\mu, \phi \ge 0` of :math:`z \le u` and :math:`l \le
-        z`, :math:`y = \mu - \phi`. The state's ``status`` is one of ``UNSOLVED``, ``SOLVED``,
-        ``DUAL_INFEASIBLE``, ``PRIMAL_INFEASIBLE``. A program without a solution is always found out: its
-        point is NaN, and outside of ``jit`` and ``vmap`` there is a warning. Unknowns are trees, and matrices
-        trees like them, whose leaves act on their leaves. ``update`` takes an iteration of the alternating
-        direction method of multipliers, by :class:`dini.OperatorSplitting`. Derivatives are always those of
-        the solution.
-    """,
+
+@solver_class(
     solver="OperatorSplitting",
     ignored="sigma eq_qp_solve rho_min rho_max stepsize_updates_frequency termination_check_frequency "
     "primal_infeasible_tol dual_infeasible_tol tol implicit_diff unroll",
@@ -243,13 +225,50 @@ BoxOSQP = solver_class(
         "maxiter": "Limit on the number of iterations where the method of multipliers is used.",
         "verbose": "Whether ``update`` prints a line.",
     },
-    example="""
-        >>> Q, c, A = jnp.eye(2), jnp.array([-2.0, 0.5]), jnp.eye(2)
-        >>> step = jaxopt.BoxOSQP().run(None, (Q, c), A, (jnp.zeros(2), jnp.ones(2)))
-        >>> print(step.params.primal[0].round(3), step.params.dual_ineq[0].round(3), step.state.status)
-        [1. 0.] [1. 0.] 1
-    """,
 )
+class BoxOSQP(_BoxForm):
+    r"""Quadratic programs :math:`\min_{x, z} \tfrac12 x^\top Q x + c^\top x` with :math:`Ax = z, l \le z \le u`.
+
+    ``run(init_params, params_obj=(Q, c), params_eq=A, params_ineq=(l, u))`` solves one by
+    :class:`dini.QuadraticProgram`, to rounding where an interior point method serves (see
+    :func:`dini.quadratic_program`), and returns ``KKTSolution((x, z), y, (mu, phi))`` with the multipliers ``y`` of
+    :math:`Ax = z` and :math:`\mu, \phi \ge 0` of :math:`z \le u` and :math:`l \le z`, :math:`y = \mu - \phi`. The
+    state's ``status`` is one of ``UNSOLVED``, ``SOLVED``, ``DUAL_INFEASIBLE``, ``PRIMAL_INFEASIBLE``. A program
+    without a solution is always found out: its point is NaN, and outside of ``jit`` and ``vmap`` there is a
+    warning. Unknowns are trees, and matrices trees like them, whose leaves act on their leaves. ``update`` takes an
+    iteration of the alternating direction method of multipliers, by :class:`dini.OperatorSplitting`. Derivatives
+    are always those of the solution.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> Q, c, A = jnp.eye(2), jnp.array([-2.0, 0.5]), jnp.eye(2)
+    >>> step = jaxopt.BoxOSQP().run(None, (Q, c), A, (jnp.zeros(2), jnp.ones(2)))
+    >>> print(step.params.primal[0].round(3), step.params.dual_ineq[0].round(3), step.state.status)
+    [1. 0.] [1. 0.] 1
+    """
+
+    matvec_Q: Function | None = None
+    matvec_A: Function | None = None
+    fun: Function | None = None
+    check_primal_dual_infeasability: AutoOrBoolean = "auto"
+    sigma: Number = 1e-6
+    momentum: Number = 1.6
+    eq_qp_solve: str = "cg"
+    rho_start: Number = 0.1
+    rho_min: Number = 1e-6
+    rho_max: Number = 1e6
+    stepsize_updates_frequency: int = 10
+    primal_infeasible_tol: Number = 1e-3
+    dual_infeasible_tol: Number = 1e-3
+    maxiter: int | jax.Array = 4000
+    tol: Number = 1e-3
+    termination_check_frequency: int = 5
+    verbose: bool | int = False
+    implicit_diff: bool = True
+    implicit_diff_solve: Function | None = None
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"
 
 
 class _General(Solver):
@@ -352,9 +371,9 @@ class OSQP(_General):
 class _Equations(_General):
     """Equations alone."""
 
-    maxiter: int
+    maxiter: Any
     implicit_diff_solve: Any
-    jit: bool
+    jit: Any
     fun: Any
     matvec_Q: Any
 
@@ -369,33 +388,41 @@ class _Equations(_General):
         return Settings("EqualityConstrainedQP", self.maxiter, self.implicit_diff_solve, raises=not self.jit)
 
 
-EqualityConstrainedQP = solver_class(
-    "EqualityConstrainedQP",
-    _Equations,
-    r"Quadratic programs with equations alone, :math:`\min_x \tfrac12 x^\top Q x + c^\top x` with :math:`Ax = b`.",
-    "matvec_Q=None matvec_A=None fun=None solve=None refine_regularization=0.0 refine_maxiter=10 maxiter=1000 tol=1e-5 "
-    "implicit_diff_solve=None jit=True",
-    defaults={"solve": solve_gmres},
-    text=r"""
-        ``run(init_params, params_obj=(Q, c), params_eq=(A, b))`` solves the linear system of the optimality
-        conditions, by :class:`dini.QuadraticProgram`, and returns ``KKTSolution(x, y, None)``. Rows of ``A``
-        may depend on each other. A program without a solution, or with a ``Q`` that is not positive
-        semidefinite, is NaN and warns.
-    """,
+@solver_class(
     ignored="solve refine_regularization refine_maxiter tol",
     about=_MATRICES
     | {
         "matvec_Q, matvec_A": _KNOWN,
         "maxiter": "Limit on the number of iterations where matrices are known by products and too large to be made.",
     },
-    example="""
-        >>> Q, c = 2 * jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, 1.0])
-        >>> A, b = jnp.ones((1, 2)), jnp.array([1.0])
-        >>> step = jaxopt.EqualityConstrainedQP().run(params_obj=(Q, c), params_eq=(A, b))
-        >>> print(step.params.primal.round(3), step.params.dual_eq.round(3))
-        [0.25 0.75] [-2.75]
-    """,
 )
+class EqualityConstrainedQP(_Equations):
+    r"""Quadratic programs with equations alone, :math:`\min_x \tfrac12 x^\top Q x + c^\top x` with :math:`Ax = b`.
+
+    ``run(init_params, params_obj=(Q, c), params_eq=(A, b))`` solves the linear system of the optimality conditions,
+    by :class:`dini.QuadraticProgram`, and returns ``KKTSolution(x, y, None)``. Rows of ``A`` may depend on each
+    other. A program without a solution, or with a ``Q`` that is not positive semidefinite, is NaN and warns.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> Q, c = 2 * jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, 1.0])
+    >>> A, b = jnp.ones((1, 2)), jnp.array([1.0])
+    >>> step = jaxopt.EqualityConstrainedQP().run(params_obj=(Q, c), params_eq=(A, b))
+    >>> print(step.params.primal.round(3), step.params.dual_eq.round(3))
+    [0.25 0.75] [-2.75]
+    """
+
+    matvec_Q: Function | None = None
+    matvec_A: Function | None = None
+    fun: Function | None = None
+    solve: Function | None = solve_gmres
+    refine_regularization: Number = 0.0
+    refine_maxiter: int = 10
+    maxiter: int | jax.Array = 1000
+    tol: Number = 1e-5
+    implicit_diff_solve: Function | None = None
+    jit: AutoOrBoolean = True
 
 
 class _Arrays(_General):
@@ -407,25 +434,28 @@ class _Arrays(_General):
         return Settings("CvxpyQP", implicit_diff_solve=self.implicit_diff_solve, raises=True)
 
 
-CvxpyQP = solver_class(
-    "CvxpyQP",
-    _Arrays,
-    r"Quadratic programs of arrays, :math:`\min_x \tfrac12 x^\top Q x + c^\top x` with :math:`Ax = b, Gx \le h`.",
-    "solver='OSQP' implicit_diff_solve=None",
-    text=r"""
-        ``run(init_params, params_obj=(Q, c), params_eq=None, params_ineq=None)`` returns ``KKTSolution(x, y,
-        z)``. It is solved by :class:`dini.QuadraticProgram`, not by CVXPY, which need not be there: to
-        rounding, and under ``jit``, ``vmap`` and on accelerators as well. A program without a solution raises
-        ``ValueError`` (NaN where that is traced).
-    """,
+@solver_class(
     ignored="solver",
-    example="""
-        >>> Q, c, G, h = jnp.eye(2), jnp.array([-2.0, -3.0]), jnp.ones((1, 2)), jnp.array([1.0])
-        >>> step = jaxopt.CvxpyQP().run(None, (Q, c), params_ineq=(G, h))
-        >>> print(step.params.primal.round(3), step.params.dual_ineq.round(3))
-        [0. 1.] [2.]
-    """,
 )
+class CvxpyQP(_Arrays):
+    r"""Quadratic programs of arrays, :math:`\min_x \tfrac12 x^\top Q x + c^\top x` with :math:`Ax = b, Gx \le h`.
+
+    ``run(init_params, params_obj=(Q, c), params_eq=None, params_ineq=None)`` returns ``KKTSolution(x, y, z)``. It
+    is solved by :class:`dini.QuadraticProgram`, not by CVXPY, which need not be there: to rounding, and under
+    ``jit``, ``vmap`` and on accelerators as well. A program without a solution raises ``ValueError`` (NaN where
+    that is traced).
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> Q, c, G, h = jnp.eye(2), jnp.array([-2.0, -3.0]), jnp.ones((1, 2)), jnp.array([1.0])
+    >>> step = jaxopt.CvxpyQP().run(None, (Q, c), params_ineq=(G, h))
+    >>> print(step.params.primal.round(3), step.params.dual_ineq.round(3))
+    [0. 1.] [2.]
+    """
+
+    solver: str = "OSQP"
+    implicit_diff_solve: Function | None = None
 
 
 def _require(owner: str, **given: Any) -> None:

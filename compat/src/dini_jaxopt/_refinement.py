@@ -6,13 +6,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from dini.extend import trees
 
 from ._base import IterativeSolver, OptStep
 from ._krylov import gmres
-from ._table import COMPILED, solver_class
+from ._table import AutoOrBoolean, Function, Number, solver_class
 from .tree_util import tree_dot
 
 
@@ -77,28 +78,37 @@ class _Refinement(IterativeSolver):
         return self._residual(params, A, b)
 
 
-IterativeRefinement = solver_class(
-    "IterativeRefinement",
-    _Refinement,
-    r"Iterative refinement: :math:`x \leftarrow x + \bar A^{-1} (b - A x)`, with :math:`\bar A` near ``A``.",
-    f"matvec_A=None matvec_A_bar=None solve=None maxiter=10 tol=1e-7 verbose=False implicit_diff_solve=None {COMPILED}",
-    defaults={"solve": functools.partial(gmres, ridge=1e-6)},
-    text=r"""
-        ``run(init_params, A, b, A_bar=None)`` starts at ``init_params``, or at zero for ``None``. ``A`` is a
-        tree of matrices, one for each leaf of ``x``, or what ``matvec_A`` takes. It converges, whatever the
-        accuracy of ``solve``, if that makes the residual smaller (Higham, Accuracy and Stability of Numerical
-        Algorithms, 2002, chapter 12).
-    """,
+@solver_class(
     error="the norm of the residual",
     about={
         "matvec_A, matvec_A_bar": "``matvec(A, x)`` with both matrices; without the latter they are the same.",
         "solve": "``solve(matvec, b, init=...)``.",
         "maxiter": "Largest number of corrections.",
     },
-    example="""
-        >>> A = jnp.array([[4.0, 1.0], [1.0, 3.0]])
-        >>> refinement = jaxopt.IterativeRefinement(tol=1e-5)
-        >>> print(refinement.run(None, A, jnp.array([6.0, 7.0])).params.round(4))
-        [1. 2.]
-    """,
 )
+class IterativeRefinement(_Refinement):
+    r"""Iterative refinement: :math:`x \leftarrow x + \bar A^{-1} (b - A x)`, with :math:`\bar A` near ``A``.
+
+    ``run(init_params, A, b, A_bar=None)`` starts at ``init_params``, or at zero for ``None``. ``A`` is a tree of
+    matrices, one for each leaf of ``x``, or what ``matvec_A`` takes. It converges, whatever the accuracy of
+    ``solve``, if that makes the residual smaller (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
+    chapter 12).
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> A = jnp.array([[4.0, 1.0], [1.0, 3.0]])
+    >>> refinement = jaxopt.IterativeRefinement(tol=1e-5)
+    >>> print(refinement.run(None, A, jnp.array([6.0, 7.0])).params.round(4))
+    [1. 2.]
+    """
+
+    matvec_A: Function | None = None
+    matvec_A_bar: Function | None = None
+    solve: Any = functools.partial(gmres, ridge=1e-6)
+    maxiter: int | jax.Array = 10
+    tol: Number = 1e-7
+    verbose: bool | int = False
+    implicit_diff_solve: Function | None = None
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"

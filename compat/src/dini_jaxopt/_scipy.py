@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import numpy as np
 
 import dini
@@ -13,7 +14,7 @@ from dini.extend import trees, untraced
 
 from ._base import OptStep, Solver, WarnedImplicit
 from ._objective import bound, objective
-from ._table import solver_class
+from ._table import AutoOrBoolean, Function, Number, solver_class
 
 
 class ScipyMinimizeInfo(NamedTuple):
@@ -129,7 +130,7 @@ class _Minimize(ScipyWrapper):
 
     fun: Any
     callback: Any
-    maxiter: int
+    maxiter: Any
     value_and_grad: Any
 
     def __post_init__(self) -> None:
@@ -205,11 +206,8 @@ class _LeastSquares(ScipyWrapper):
         return OptStep(solution.x, info)
 
 
-_FIELDS = "method=None dtype=None jit=True implicit_diff_solve=None has_aux=False"
 _ROW: dict[str, Any] = {
     "solver": "adapters.SciPy",
-    "text": "It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.",
-    "defaults": {"dtype": np.float64},
     "error": "SciPy's own; by default as much as can be had",
     "about": {
         "method": "SciPy's name of the method.",
@@ -219,78 +217,133 @@ _ROW: dict[str, Any] = {
         "loss": "``'linear'``, ``'soft_l1'``, ``'huber'``, ``'cauchy'`` or ``'arctan'``.",
     },
 }
-_INHERITED: dict[str, Any] = {name: _ROW[name] for name in ("solver", "text", "error")}
-_MINIMIZE = f"{_FIELDS} fun=None callback=None tol=None options=None maxiter=500 value_and_grad=False"
-_FIT = f"{_FIELDS} fun=None loss='linear' options=None use_jacrev=True"
 
-ScipyMinimize = solver_class(
-    "ScipyMinimize",
-    _Minimize,
-    "``scipy.optimize.minimize`` without constraints.",
-    _MINIMIZE,
+
+@solver_class(
     ignored="dtype jit",
     **_ROW,
-    example="""
-        >>> solver = jaxopt.ScipyMinimize(fun=lambda x, a: jnp.sum(jnp.cosh(x) - a * x), method="bfgs")
-        >>> print(jax.jacobian(lambda a: solver.run(jnp.zeros(2), a).params)(jnp.array([0.0, 1.0])).round(3))
-        [[1.    0.   ]
-         [0.    0.707]]
-    """,
 )
+class ScipyMinimize(_Minimize):
+    """``scipy.optimize.minimize`` without constraints.
 
-ScipyBoundedMinimize = solver_class(
-    "ScipyBoundedMinimize",
-    ScipyMinimize,
-    "``scipy.optimize.minimize`` with bounds: ``run(init_params, bounds, ...)``, a pair ``(lower, upper)``.",
+    It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> solver = jaxopt.ScipyMinimize(fun=lambda x, a: jnp.sum(jnp.cosh(x) - a * x), method="bfgs")
+    >>> print(jax.jacobian(lambda a: solver.run(jnp.zeros(2), a).params)(jnp.array([0.0, 1.0])).round(3))
+    [[1.    0.   ]
+     [0.    0.707]]
+    """
+
+    method: str | None = None
+    dtype: Any = np.float64
+    jit: AutoOrBoolean = True
+    implicit_diff_solve: Function | None = None
+    has_aux: bool = False
+    fun: Function | None = None
+    callback: None = None
+    tol: Number | None = None
+    options: dict[str, Any] | None = None
+    maxiter: int | jax.Array = 500
+    value_and_grad: bool | Function = False
+
+
+@solver_class(
     ignored="dtype jit",
-    **_INHERITED,
-    bounded=True,
-    example="""
-        >>> solver = jaxopt.ScipyBoundedMinimize(fun=lambda x: jnp.sum((x - 2.0) ** 2), method="l-bfgs-b")
-        >>> print(solver.run(jnp.zeros(2), (jnp.zeros(2), jnp.ones(2))).params)
-        [1. 1.]
-    """,
+    solver=_ROW["solver"],
+    error=_ROW["error"],
 )
+class ScipyBoundedMinimize(ScipyMinimize):
+    """``scipy.optimize.minimize`` with bounds: ``run(init_params, bounds, ...)``, a pair ``(lower, upper)``.
 
-ScipyRootFinding = solver_class(
-    "ScipyRootFinding",
-    _Roots,
-    "``scipy.optimize.root``.",
-    f"{_FIELDS} optimality_fun=None tol=None options=None use_jacrev=True",
+    It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> solver = jaxopt.ScipyBoundedMinimize(fun=lambda x: jnp.sum((x - 2.0) ** 2), method="l-bfgs-b")
+    >>> print(solver.run(jnp.zeros(2), (jnp.zeros(2), jnp.ones(2))).params)
+    [1. 1.]
+    """
+
+    bounded = True
+
+
+@solver_class(
     ignored="dtype jit use_jacrev",
     **_ROW,
-    example="""
-        >>> solver = jaxopt.ScipyRootFinding(optimality_fun=lambda x, a: x**3 - a, method="hybr")
-        >>> print(jax.grad(lambda a: solver.run(1.0, a).params)(8.0))
-        0.083333336
-    """,
 )
+class ScipyRootFinding(_Roots):
+    """``scipy.optimize.root``.
 
-ScipyLeastSquares = solver_class(
-    "ScipyLeastSquares",
-    _LeastSquares,
-    r"``scipy.optimize.least_squares``, :math:`\min_x \tfrac12 \sum_i \rho(r_i(x, \theta)^2)`.",
-    _FIT,
+    It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> solver = jaxopt.ScipyRootFinding(optimality_fun=lambda x, a: x**3 - a, method="hybr")
+    >>> print(jax.grad(lambda a: solver.run(1.0, a).params)(8.0))
+    0.083333336
+    """
+
+    method: str | None = None
+    dtype: Any = np.float64
+    jit: AutoOrBoolean = True
+    implicit_diff_solve: Function | None = None
+    has_aux: bool = False
+    optimality_fun: Any = None
+    tol: Number | None = None
+    options: dict[str, Any] | None = None
+    use_jacrev: bool = True
+
+
+@solver_class(
     ignored="dtype jit use_jacrev",
     **_ROW,
-    example="""
-        >>> solver = jaxopt.ScipyLeastSquares(fun=lambda x, y: x - y, loss="linear")
-        >>> print(solver.run(jnp.zeros(2), jnp.array([1.0, -1.0])).params)
-        [ 1. -1.]
-    """,
 )
+class ScipyLeastSquares(_LeastSquares):
+    r"""``scipy.optimize.least_squares``, :math:`\min_x \tfrac12 \sum_i \rho(r_i(x, \theta)^2)`.
 
-ScipyBoundedLeastSquares = solver_class(
-    "ScipyBoundedLeastSquares",
-    ScipyLeastSquares,
-    "``scipy.optimize.least_squares`` with bounds: ``run(init_params, bounds, ...)``, a pair ``(lower, upper)``.",
+    It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> solver = jaxopt.ScipyLeastSquares(fun=lambda x, y: x - y, loss="linear")
+    >>> print(solver.run(jnp.zeros(2), jnp.array([1.0, -1.0])).params)
+    [ 1. -1.]
+    """
+
+    method: str | None = None
+    dtype: Any = np.float64
+    jit: AutoOrBoolean = True
+    implicit_diff_solve: Function | None = None
+    has_aux: bool = False
+    fun: Function | None = None
+    loss: str = "linear"
+    options: dict[str, Any] | None = None
+    use_jacrev: bool = True
+
+
+@solver_class(
     ignored="dtype jit use_jacrev",
-    **_INHERITED,
-    bounded=True,
-    example="""
-        >>> solver = jaxopt.ScipyBoundedLeastSquares(fun=lambda x, y: x - y)
-        >>> bounds = (jnp.zeros(2), jnp.ones(2))
-        >>> print(solver.run(jnp.full(2, 0.5), bounds, jnp.array([0.25, -1.0])).params.round(3))
-        [0.25 0.  ]
-    """,
+    solver=_ROW["solver"],
+    error=_ROW["error"],
 )
+class ScipyBoundedLeastSquares(ScipyLeastSquares):
+    """``scipy.optimize.least_squares`` with bounds: ``run(init_params, bounds, ...)``, a pair ``(lower, upper)``.
+
+    It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> solver = jaxopt.ScipyBoundedLeastSquares(fun=lambda x, y: x - y)
+    >>> bounds = (jnp.zeros(2), jnp.ones(2))
+    >>> print(solver.run(jnp.full(2, 0.5), bounds, jnp.array([0.25, -1.0])).params.round(3))
+    [0.25 0.  ]
+    """
+
+    bounded = True

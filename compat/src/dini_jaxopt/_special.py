@@ -16,7 +16,7 @@ from dini.extend import as_function, record, trees, untraced
 from ._base import IterativeSolver, OptStep
 from ._families import Composite, DiniSolver
 from ._objective import Given, bound
-from ._table import COMPILED, DIFFERENTIATED, solver_class
+from ._table import AutoOrBoolean, Function, Number, solver_class
 
 # ---------------------------------------------------------------------------------------------------------- bisection
 
@@ -80,17 +80,7 @@ class _Bracketed(DiniSolver):
         return super().run(init_params, *args, **kwargs)
 
 
-Bisection = solver_class(
-    "Bisection",
-    _Bracketed,
-    r"Bisection, :math:`F(x, \theta) = 0` with a sign change between two ends, by :class:`dini.Bisection`.",
-    "optimality_fun lower upper maxiter=30 tol=1e-5 check_bracket=True verbose=False implicit_diff_solve=None "
-    f"has_aux=False {COMPILED}",
-    text=r"""
-        ``run`` ignores its starting point, which may be left out. A bracket without a change of sign raises
-        ``ValueError`` where values are known and ``check_bracket`` holds; ``state.status`` tells it
-        everywhere.
-    """,
+@solver_class(
     error="the function's value",
     ignored="unroll",
     state="value error low high sign aux num_fun_eval",
@@ -100,12 +90,33 @@ Bisection = solver_class(
         "upper": "The upper end.",
         "check_bracket": "Whether to look at the values at both ends.",
     },
-    example="""
-        >>> solver = jaxopt.Bisection(lambda x, a: x**3 - a, lower=0.0, upper=4.0)
-        >>> print(solver.run(a=8.0).params.round(3), jax.grad(lambda a: solver.run(a=a).params)(8.0))
-        2.0 0.083333336
-    """,
 )
+class Bisection(_Bracketed):
+    r"""Bisection, :math:`F(x, \theta) = 0` with a sign change between two ends, by :class:`dini.Bisection`.
+
+    ``run`` ignores its starting point, which may be left out. A bracket without a change of sign raises
+    ``ValueError`` where values are known and ``check_bracket`` holds; ``state.status`` tells it everywhere.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> solver = jaxopt.Bisection(lambda x, a: x**3 - a, lower=0.0, upper=4.0)
+    >>> print(solver.run(a=8.0).params.round(3), jax.grad(lambda a: solver.run(a=a).params)(8.0))
+    2.0 0.083333336
+    """
+
+    optimality_fun: Function
+    lower: Any
+    upper: Any
+    maxiter: int | jax.Array = 30
+    tol: Number = 1e-5
+    check_bracket: bool = True
+    verbose: bool | int = False
+    implicit_diff_solve: Function | None = None
+    has_aux: bool = False
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"
+
 
 # ----------------------------------------------------------------------------------------- blocks, and boxes in rounds
 
@@ -195,12 +206,7 @@ class _Blocks(Composite):
         return {"penalty": Rows(as_function(self.block_prox, "block_prox"), hyperparams)}
 
 
-BlockCoordinateDescent = solver_class(
-    "BlockCoordinateDescent",
-    _Blocks,
-    "Block coordinate descent, by :class:`dini.BlockCoordinateDescent`; the blocks are the rows of the unknown.",
-    f"fun block_prox maxiter=500 tol=1e-4 verbose=False {DIFFERENTIATED}",
-    text="Where ``fun`` is no composite linear function, it raises ``AttributeError``.",
+@solver_class(
     error="the norm of the gradient mapping over an epoch",
     ignored="unroll",
     state="error num_fun_eval",
@@ -210,6 +216,21 @@ BlockCoordinateDescent = solver_class(
         "maxiter": "Limit on the number of epochs.",
     },
 )
+class BlockCoordinateDescent(_Blocks):
+    """Block coordinate descent, by :class:`dini.BlockCoordinateDescent`; the blocks are the rows of the unknown.
+
+    Where ``fun`` is no composite linear function, it raises ``AttributeError``.
+    """
+
+    fun: Function
+    block_prox: Function
+    maxiter: int | jax.Array = 500
+    tol: Number = 1e-4
+    verbose: bool | int = False
+    implicit_diff: bool = True
+    implicit_diff_solve: Function | None = None
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"
 
 
 class _Box(Composite):
@@ -228,26 +249,35 @@ class _Box(Composite):
         return super().init_state(init_params, params_obj, params_ineq)
 
 
-BoxCDQP = solver_class(
-    "BoxCDQP",
-    _Box,
-    r"Quadratic programs on a box, :math:`\min_{l \le x \le u} \tfrac12 x^\top Q x + c^\top x`, by coordinate descent.",
-    f"maxiter=500 tol=1e-4 verbose=False {DIFFERENTIATED}",
+@solver_class(
     solver="CoordinateDescent",
-    text=r"""
-        ``run(init_params, params_obj=(Q, c), params_ineq=(l, u))``, by :class:`dini.CoordinateDescent`. One
-        iteration is one of its steps, that is some rounds over the coordinates.
-    """,
     error="the norm of the gradient mapping",
     ignored="unroll",
     state="error",
-    example="""
-        >>> Q, c = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([-4.0, 1.0])
-        >>> step = jaxopt.BoxCDQP().run(jnp.zeros(2), params_obj=(Q, c), params_ineq=(jnp.zeros(2), jnp.ones(2)))
-        >>> print(step.params)
-        [1. 0.]
-    """,
 )
+class BoxCDQP(_Box):
+    r"""Quadratic programs on a box, :math:`\min_{l \le x \le u} \tfrac12 x^\top Q x + c^\top x`, by coordinate descent.
+
+    ``run(init_params, params_obj=(Q, c), params_ineq=(l, u))``, by :class:`dini.CoordinateDescent`. One iteration
+    is one of its steps, that is some rounds over the coordinates.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> Q, c = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([-4.0, 1.0])
+    >>> step = jaxopt.BoxCDQP().run(jnp.zeros(2), params_obj=(Q, c), params_ineq=(jnp.zeros(2), jnp.ones(2)))
+    >>> print(step.params)
+    [1. 0.]
+    """
+
+    maxiter: int | jax.Array = 500
+    tol: Number = 1e-4
+    verbose: bool | int = False
+    implicit_diff: bool = True
+    implicit_diff_solve: Function | None = None
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"
+
 
 # ----------------------------------------------------------------------------- mirror descent by a user's own function
 
@@ -313,29 +343,41 @@ class _Mirror(IterativeSolver):
         return trees.sub(self.projection_grad(sol, gradient, 1.0, hyperparams_proj), sol)
 
 
-MirrorDescent = solver_class(
-    "MirrorDescent",
-    _Mirror,
-    r"Mirror descent, :math:`x \leftarrow \Pi(x, \nabla f(x), \eta)`, with a mirror step :math:`\Pi` of the user's.",
-    "fun projection_grad stepsize maxiter=500 tol=1e-2 verbose=False implicit_diff=True implicit_diff_solve=None "
-    f"has_aux=False {COMPILED}",
-    text=r"""
-        :class:`dini.MirrorDescent` knows the geometry and the set, finds the step size, and tests the
-        problem's own condition; here a function is all that is known, and the test is the length of a step.
-    """,
+@solver_class(
     error="the length of a step over its step size",
     ignored="unroll",
     about={
         "projection_grad": "``projection_grad(x, gradient, stepsize, hyperparams_proj)``, the next point.",
         "stepsize": "A number, or a function of the iteration.",
     },
-    example="""
-        >>> step = jaxopt.MirrorDescent.make_projection_grad(lambda z, _: jax.nn.softmax(z), jnp.log)
-        >>> solver = jaxopt.MirrorDescent(lambda x, c: x @ c + jnp.sum(x**2), step, stepsize=0.5, tol=1e-6)
-        >>> print(solver.run(jnp.ones(2) / 2, None, jnp.array([0.0, 1.0])).params.round(3))
-        [0.75 0.25]
-    """,
 )
+class MirrorDescent(_Mirror):
+    r"""Mirror descent, :math:`x \leftarrow \Pi(x, \nabla f(x), \eta)`, with a mirror step :math:`\Pi` of the user's.
+
+    :class:`dini.MirrorDescent` knows the geometry and the set, finds the step size, and tests the problem's own
+    condition; here a function is all that is known, and the test is the length of a step.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> step = jaxopt.MirrorDescent.make_projection_grad(lambda z, _: jax.nn.softmax(z), jnp.log)
+    >>> solver = jaxopt.MirrorDescent(lambda x, c: x @ c + jnp.sum(x**2), step, stepsize=0.5, tol=1e-6)
+    >>> print(solver.run(jnp.ones(2) / 2, None, jnp.array([0.0, 1.0])).params.round(3))
+    [0.75 0.25]
+    """
+
+    fun: Function
+    projection_grad: Function
+    stepsize: Number | Function
+    maxiter: int | jax.Array = 500
+    tol: Number = 1e-2
+    verbose: bool | int = False
+    implicit_diff: bool = True
+    implicit_diff_solve: Function | None = None
+    has_aux: bool = False
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"
+
 
 # ------------------------------------------------------------------------------------------------- around other solvers
 
@@ -390,27 +432,38 @@ class _Accelerated(IterativeSolver):
         return self.solver.optimality_fun(params, *args, **kwargs)
 
 
-AndersonWrapper = solver_class(
-    "AndersonWrapper",
-    _Accelerated,
-    "Anderson acceleration of a solver's iterations, by :class:`dini.Anderson`.",
-    f"solver history_size=5 mixing_frequency=None beta=1.0 ridge=1e-5 verbose=False {DIFFERENTIATED}",
+@solver_class(
     solver="Anderson",
-    text=r"""
-        Each iteration of the solver is one evaluation of the accelerated map; ``maxiter`` and ``tol`` are the
-        solver's. Each iteration is accelerated, and dependent differences are left out.
-    """,
     renamed="history_size:history beta:mixing",
     ignored="mixing_frequency ridge unroll",
     about={
         "solver": "Any solver with ``init_state`` and ``update``; of a line search, whose steps jump, little is to be "
         "gained."
     },
-    example="""
-        >>> descent = jaxopt.GradientDescent(
-        ...     lambda x: jnp.sum((x - 1) ** 4 + x**2), stepsize=0.1, acceleration=False, tol=1e-5
-        ... )
-        >>> print(jaxopt.AndersonWrapper(descent).run(jnp.zeros(2)).params.round(3))
-        [0.41 0.41]
-    """,
 )
+class AndersonWrapper(_Accelerated):
+    """Anderson acceleration of a solver's iterations, by :class:`dini.Anderson`.
+
+    Each iteration of the solver is one evaluation of the accelerated map; ``maxiter`` and ``tol`` are the solver's.
+    Each iteration is accelerated, and dependent differences are left out.
+
+    Examples
+    --------
+    >>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp
+    >>> descent = jaxopt.GradientDescent(
+    ...     lambda x: jnp.sum((x - 1) ** 4 + x**2), stepsize=0.1, acceleration=False, tol=1e-5
+    ... )
+    >>> print(jaxopt.AndersonWrapper(descent).run(jnp.zeros(2)).params.round(3))
+    [0.41 0.41]
+    """
+
+    solver: Any
+    history_size: int = 5
+    mixing_frequency: int | None = None
+    beta: Number = 1.0
+    ridge: Number = 1e-5
+    verbose: bool | int = False
+    implicit_diff: bool = True
+    implicit_diff_solve: Function | None = None
+    jit: AutoOrBoolean = True
+    unroll: AutoOrBoolean = "auto"
