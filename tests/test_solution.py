@@ -234,7 +234,7 @@ def test_so_many_steps(solver):
     def run(a):
         x, state = jnp.zeros(2), solver.init(problem, jnp.zeros(2), a)
         for _ in range(count):
-            x, state = solver.untested().step(problem, x, state, a)
+            x, state = solver.fixed_steps().step(problem, x, state, a)
         plain = dini.solve(problem, solver, jnp.zeros(2), a, steps=count)
         unrolled = dini.solve(problem, solver, jnp.zeros(2), a, steps=count, differentiation=dini.Unrolled())
         own = dini.solve(problem, solver, jnp.zeros(2), a, differentiation=dini.Unrolled(steps=count))

@@ -18,7 +18,7 @@ from .loop import allowed
 from .losses._fenchel_young import operands as targets
 from .protocols import AnyProblem
 from .reports import without_tangent
-from .solvers.judge._descent import Descent, Proposal, Ruling, Seen, Verdict
+from .solvers.judge._descent import Descent, Proposal, Ruling, Trial, Verdict
 from .solvers.shared._by_hand import by_hand
 from .solvers.shared._line_method import Line, LineMethod
 from .trees import Tree
@@ -30,7 +30,7 @@ __all__ = [
     "LineMethod",
     "Proposal",
     "Ruling",
-    "Seen",
+    "Trial",
     "Verdict",
     "allowed",
     "as_function",

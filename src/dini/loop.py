@@ -402,7 +402,7 @@ def _differentiable(
 ) -> tuple[int, Callable[[Outcome], Outcome]]:
     """Return the limit on the number of steps, and one step whose derivative may be taken."""
     total = solver.max_steps if steps is None else steps
-    taken = solver if steps is None else solver.untested()
+    taken = solver if steps is None else solver.fixed_steps()
 
     def advance(now: Outcome) -> Outcome:
         new = _advance(problem, taken, now, args, monitor, total, None if steps is None else jnp.asarray(True))

@@ -55,7 +55,7 @@ def test_the_contract_of_solvers_is_on_one_page():
     told = set(re.findall(r"^\| `(\w+)[`(]", (PAGE.parent / "own-solver.md").read_text(), re.M))
     contract = {name for name in vars(dini.Solver) if not name.startswith("_")}
     # and the hooks of dini.extend.Descent, with what a line method's direction is handed over by
-    hooks = {"trial", "judge", "renew", "line", "along", "cold_start", "bracket"}
+    hooks = {"trial", "judge", "propose", "line", "along", "cold_start", "bracket"}
     assert told == (contract - {"name", "rtol", "atol", "tol", "stops", "max_steps"}) | hooks
 
 

@@ -125,7 +125,7 @@ def test_untested_steps_stay_untested():
     """What is no field of a solver travels to its program, too."""
     problem, x = dini.FixedPoint(lambda x: 0.5 * x), jnp.array([1e-3])
     solver = dini.FixedPointIteration(tol=1.0)
-    for tested in (solver, solver.untested()):
+    for tested in (solver, solver.fixed_steps()):
         state = tested.init(problem, x)
         expected = jax.jit(lambda x, s, t=tested: t.step(problem, x, s))(x, state)[0]
         np.testing.assert_allclose(tested.step(problem, x, state)[0], expected)

@@ -170,8 +170,8 @@ def test_the_modes_that_differentiate_steps():
 
 
 def test_a_solver_that_must_not_keep_its_point_says_so_and_stays_so():
-    """`untested` sets a field of the solver's: a copy by a map over its leaves is equal and behaves alike."""
-    endless = Steepest().untested()
+    """`fixed_steps` sets a field of the solver's: a copy by a map over its leaves is equal and behaves alike."""
+    endless = Steepest().fixed_steps()
     copy = jax.tree.map(lambda leaf: leaf, endless)
     assert copy == endless != Steepest()
     assert not copy.stops
@@ -184,7 +184,17 @@ def test_a_solver_that_must_not_keep_its_point_says_so_and_stays_so():
     np.testing.assert_allclose(jax.jit(jax.jacobian(value))(A), (1 - 0.5**10) * np.eye(2), atol=1e-6)
 
 
-def test_the_door():
+def test_old_names_of_hooks_are_refused():
+    renamed = ((dini.extend.LineMethod, "renew", "propose"), (dini.Solver, "untested", "fixed_steps"))
+    for base, old, new in renamed:
+        with pytest.raises(TypeError, match=f"Mine defines {old}.*Rename it to {new}"):
+            type("Mine", (base,), {old: lambda self: self})
+        assert type("Mine", (base,), {new: lambda self: self})
+    # a method that is no hook of a plain solver may have any name
+    assert type("Mine", (dini.Solver,), {"renew": lambda self: self})
+
+
+def test_settings_and_problems_that_do_not_fit():
     problem = dini.Minimize(quadratic, constraint=dini.sets.NonNegative())
     with pytest.raises(TypeError, match="Steepest cannot handle the constraint"):
         Steepest().init(problem, A, A)

@@ -346,7 +346,7 @@ class Stochastic(Minimizer, StochasticSolver):
 
     def _stepper(self) -> Any:
         # a batch whose gradient is small is no end
-        return self._iterated().untested()
+        return self._iterated().fixed_steps()
 
     def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
         state = super()._state(told, iter_num, iteration, aux, known)

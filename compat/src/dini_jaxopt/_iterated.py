@@ -98,10 +98,10 @@ class Iterated(Limited):
         """Raise unless the method can solve the problem."""
         self.method.check(problem, x)
 
-    def untested(self) -> Any:
+    def fixed_steps(self) -> Any:
         """Return the solver for a fixed number of iterations."""
-        endless = super().untested()
-        object.__setattr__(endless, "method", self.method.untested())
+        endless = super().fixed_steps()
+        object.__setattr__(endless, "method", self.method.fixed_steps())
         return endless
 
     def last_value(self, problem: Any, state: Iteration) -> Any:

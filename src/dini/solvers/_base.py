@@ -30,6 +30,15 @@ _VECTORS = ("gradient", "direction", "velocity", "extrapolated")
 _READ = ("error", "status", "value", "aux", "step_size", "momentum")
 
 
+def require_new_names(cls: type, **names: str) -> None:
+    """Raise where a solver's class defines a method by an old name, which nothing calls anymore."""
+    for old, new in names.items():
+        if old in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} defines {old}: dini calls this method {new} since version 0.3. Rename it to {new}."
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Solver:
     r"""Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
@@ -37,7 +46,7 @@ class Solver:
     This is all that the rest of dini knows of a solver. A subclass, under the decorator :func:`dini.solver`, defines
     :meth:`init` and :meth:`step`; everything else has a default: the attributes below, which may be properties of the
     settings, and the methods :meth:`check`, :meth:`accepts_state`, :meth:`last_value`, :meth:`derivative_solver`,
-    :meth:`readings` and :meth:`untested`.
+    :meth:`readings` and :meth:`fixed_steps`.
 
     A state is a named tuple with a scalar field ``error``, an optimality measure (infinity before the first step), and,
     where the solver can detect its own failure, a field ``status``. A solve ends where
@@ -177,7 +186,7 @@ class Solver:
         del scales
         return self.init(problem, x, *args)
 
-    def untested(self) -> Any:
+    def fixed_steps(self) -> Any:
         """Return the solver for a fixed number of steps, which moves on from points that meet its test."""
         endless = copy.copy(self)  # settings were checked once, and may be other things than numbers by now
         object.__setattr__(endless, "stops", False)
@@ -219,6 +228,11 @@ class Solver:
         found = {name: getattr(state, name) for name in _READ if hasattr(state, name)}
         vectors = {name: _in_structure(getattr(state, name, None), x) for name in _VECTORS}
         return found | {name: vector for name, vector in vectors.items() if vector is not None}
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Refuse a method by its old name."""
+        super().__init_subclass__(**settings)
+        require_new_names(cls, untested="fixed_steps")
 
     def __post_init__(self, tol: Any = None) -> None:  # noqa: RUF033  # a solver of a user's may have its own field tol
         self._check_settings(tol)

@@ -16,7 +16,7 @@ from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import infinity, solver
-from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
+from .judge._descent import Descent, Proposal, Ruling, State, Trial, Verdict, ratio
 from .judge._lengths import natural_length
 from .judge._margins import DECREASE
 from .shared._definite import model_positive
@@ -106,47 +106,49 @@ class Dogleg(Descent):
         """Return the end of the move."""
         del problem
         flat, unravel = ravel_pytree(x)
-        move = unravel(state.own.move.astype(flat.dtype))
+        move = unravel(state.memory.move.astype(flat.dtype))
         return trees.add(x, move), move
 
-    def judge(self, own: Legs, seen: Seen) -> Ruling:
+    def judge(self, memory: Legs, trial: Trial) -> Ruling:
         """Return whether the decrease is what the model predicts (3); the radius follows."""
-        gradient, length = ravel_pytree(seen.before.gradient)[0].astype(own.move.dtype), jnp.sqrt(seen.products.ss)
+        gradient, length = ravel_pytree(trial.before.gradient)[0].astype(memory.move.dtype), jnp.sqrt(trial.products.ss)
         # (3): p = own.move, B = own.hessian
-        rho = ratio(seen, -(dot(gradient, own.move) + dot(0.5 * own.move, dot(own.hessian, own.move))))
+        rho = ratio(trial, -(dot(gradient, memory.move) + dot(0.5 * memory.move, dot(memory.hessian, memory.move))))
         fits = rho > DECREASE
-        grown = jnp.where(length > 0.9 * own.radius, 2.5 * own.radius, own.radius)
-        radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, own.radius, 0.25 * length))
-        return Ruling(fits, own._replace(radius=jax.lax.stop_gradient(radius)))
+        grown = jnp.where(length > 0.9 * memory.radius, 2.5 * memory.radius, memory.radius)
+        radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, memory.radius, 0.25 * length))
+        return Ruling(fits, memory._replace(radius=jax.lax.stop_gradient(radius)))
 
-    def renew(self, problem: Composed, own: Legs, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def propose(
+        self, problem: Composed, memory: Legs, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
+    ) -> Proposal:
         """Return the path (1) from a new point, and where it leaves the region (2)."""
-        dtype = own.move.dtype
-        gradient = ravel_pytree(seen.gradient)[0].astype(dtype)
-        length = natural_length(seen.value, seen.extent, seen.size)
+        dtype = memory.move.dtype
+        gradient = ravel_pytree(trial.gradient)[0].astype(dtype)
+        length = natural_length(trial.value, trial.extent, trial.size)
         # a first move to zero would end where an even function is stationary, be it a maximum
         start = 0.93 * length if self.radius is None else self.radius
         start = jax.lax.stop_gradient(jnp.asarray(start, dtype))
-        radius = jnp.where(seen.first, start, own.radius)
-        hessian, count = own.hessian, own.count
+        radius = jnp.where(trial.first, start, memory.radius)
+        hessian, count = memory.hessian, memory.count
         if self.hessian == "bfgs":
             # the first move is a length in the units of the unknown
-            bend = seen.size / length
-            hessian = jnp.where(seen.first & (bend > 0) & jnp.isfinite(bend), bend, 1) * hessian
-            s, y = (ravel_pytree(v)[0].astype(dtype) for v in (seen.move, seen.change))
-            hessian, count = _bfgs(hessian, count, s, y, verdict.accept & ~seen.first)
+            bend = trial.size / length
+            hessian = jnp.where(trial.first & (bend > 0) & jnp.isfinite(bend), bend, 1) * hessian
+            s, y = (ravel_pytree(v)[0].astype(dtype) for v in (trial.move, trial.change))
+            hessian, count = _bfgs(hessian, count, s, y, verdict.accept & ~trial.first)
 
         def fresh() -> tuple[Any, Any, Any]:
             if self.hessian == "exact":
-                exact = linear.Linearized(lambda u: problem.gradient(u, *args), seen.point)
-                model, newton = model_positive(materialize(exact, seen.point)[0].astype(dtype), gradient)
+                exact = linear.Linearized(lambda u: problem.gradient(u, *args), trial.point)
+                model, newton = model_positive(materialize(exact, trial.point)[0].astype(dtype), gradient)
             else:
                 model, newton = hessian, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
             # (1): p^U = steepest, p^B = -newton
-            steepest = -(seen.size**2) / dot(gradient, dot(model, gradient)) * gradient
+            steepest = -(trial.size**2) / dot(gradient, dot(model, gradient)) * gradient
             return model, steepest, -newton
 
-        model, steepest, newton = jax.lax.cond(verdict.needed, fresh, lambda: (hessian, own.steepest, own.newton))
+        model, steepest, newton = jax.lax.cond(verdict.needed, fresh, lambda: (hessian, memory.steepest, memory.newton))
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))
         model = jnp.where(lost, jnp.eye(len(newton), dtype=dtype), model)

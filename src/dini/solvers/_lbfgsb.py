@@ -17,7 +17,7 @@ from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import infinity, solver
 from .judge import _units
-from .judge._descent import Gram, Proposal, Ruling, Seen, State, Verdict
+from .judge._descent import Gram, Proposal, Ruling, State, Trial, Verdict
 from .judge._lengths import cold_length, contracting_length, natural_length
 from .judge._margins import PROBE
 from .shared._box import Box, BoxSolver, box_of, flatten, projected_gradient
@@ -119,51 +119,53 @@ class LBFGSB(BoxSolver, LineMethod):
         """Return the next trial point (4), and the move to it."""
         box = box_of(problem, x)
         # (4): t = bracket.trial
-        point = box.unravel(box.project(flatten(x) + self.bracket(state.own).trial * state.own.direction))
+        point = box.unravel(box.project(flatten(x) + self.bracket(state.memory).trial * state.memory.direction))
         return point, trees.sub(point, x)
 
-    def judge(self, own: Line, seen: Seen, slope: Any = None, longest: Any = None) -> Ruling:
+    def judge(self, memory: Line, trial: Trial, slope: Any = None, longest: Any = None) -> Ruling:
         """Return what the search says; no step is longer than the bounds allow."""
-        return super().judge(own, seen, dot(flatten(seen.gradient), own.direction), own.model.longest)
+        return super().judge(memory, trial, dot(flatten(trial.gradient), memory.direction), memory.model.longest)
 
-    def renew(self, problem: Composed, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def propose(
+        self, problem: Composed, memory: Line, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
+    ) -> Proposal:
         """Return the direction to the minimizer of the model, which a search that has failed begins again."""
-        accept, eps, error = verdict.accept, trees.eps(seen.x), verdict.error
-        pairs, longest = own.model
+        accept, eps, error = verdict.accept, trees.eps(trial.x), verdict.error
+        pairs, longest = memory.model
         restart = verdict.spent & (pairs.count > 0)
         fresh = accept | restart
-        box, gradient = box_of(problem, seen.x), flatten(verdict.gradient)
-        point = jnp.where(accept, flatten(seen.point), flatten(seen.x))
-        still = self.rests(seen)
-        keep = accept & ~seen.first & ~still & seen.curved(eps)
+        box, gradient = box_of(problem, trial.x), flatten(verdict.gradient)
+        point = jnp.where(accept, flatten(trial.point), flatten(trial.x))
+        still = self.rests(trial)
+        keep = accept & ~trial.first & ~still & trial.curved(eps)
         stuck = verdict.spent & (pairs.count == 0)
-        pairs = _take_in(pairs, flatten(seen.move), flatten(seen.change), seen.products, keep)
+        pairs = _take_in(pairs, flatten(trial.move), flatten(trial.change), trial.products, keep)
         pairs = _forget(pairs, restart)
         # without pairs the model's curvature is one that makes the step a length in the units of the unknown; along a
         # line that bends down no curvature says how far to go
         scales = _units.Units.of(verdict.scales)
-        scales = scales._replace(soft=jnp.where(seen.products.sy > 0, scales.soft, 0))
+        scales = scales._replace(soft=jnp.where(trial.products.sy > 0, scales.soft, 0))
         whole = natural_length(verdict.value, verdict.extent, error) / jnp.where(error > 0, error, 1)
-        length, start = jnp.where(seen.first, whole, cold_length(scales, verdict.extent, error)), 1.0
+        length, start = jnp.where(trial.first, whole, cold_length(scales, verdict.extent, error)), 1.0
         if self.stops:
-            start = jnp.where(seen.first, eps**PROBE, 1.0)
+            start = jnp.where(trial.first, eps**PROBE, 1.0)
         else:
             free = box.unravel(projected_gradient(point, gradient, box.lower, box.upper, jnp.inf))
-            probe = contracting_length(problem, seen.point, free, args, seen.first, eps**PROBE * whole)
-            length = jnp.where(seen.first, probe, length)
+            probe = contracting_length(problem, trial.point, free, args, trial.first, eps**PROBE * whole)
+            length = jnp.where(trial.first, probe, length)
         pairs = pairs._replace(theta=jnp.where((pairs.count == 0) & ~still, 1 / length, pairs.theta))
-        old = own.direction, jnp.zeros((), bool)
+        old = memory.direction, jnp.zeros((), bool)
         direction, worn = jax.lax.cond(fresh, lambda: _direction(pairs, box, point, gradient), lambda: old)
         reach = jnp.where(fresh, jnp.maximum(box.longest(point, direction), 1), longest)
-        own = own._replace(model=Model(_forget(pairs, worn), jax.lax.stop_gradient(reach)))
-        return Proposal(self.along(own, verdict, direction, dot(gradient, direction), start, fresh), stuck)
+        memory = memory._replace(model=Model(_forget(pairs, worn), jax.lax.stop_gradient(reach)))
+        return Proposal(self.along(memory, verdict, direction, dot(gradient, direction), start, fresh), stuck)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         r"""Return what quasi-Newton methods tell, and :math:`\theta` as ``curvature``."""
         values = super().readings(x, state)
         return values | {
             "direction": ravel_pytree(x)[1](values["direction"]),
-            "curvature": state.own.model.pairs.theta,
+            "curvature": state.memory.model.pairs.theta,
         }
 
 

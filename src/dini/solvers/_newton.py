@@ -19,7 +19,7 @@ from ..protocols import AnyProblem, Composed, Equations
 from ..trees import Tree
 from . import _newton_equations
 from ._base import solver
-from .judge._descent import Proposal, Ruling, Seen, Verdict
+from .judge._descent import Proposal, Ruling, Trial, Verdict
 from .judge._margins import IDLE, relative_rounding
 from .shared._definite import FEW, Factor, descent, solve_positive, sparse_descent
 from .shared._halving import Halving, Way
@@ -106,28 +106,30 @@ class Newton(Halving):
             factor = Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
         return self.way(x, factor)
 
-    def judge(self, own: Way, seen: Seen) -> Ruling:
+    def judge(self, memory: Way, trial: Trial) -> Ruling:
         """Return whether the value falls as predicted (3); a prediction below rounding errors ends the solve.
 
         A Newton step at a minimum predicts no decrease: where one after the other brings no gain and leaves the
         gradient as it is, that is rounding as well.
         """
-        ruling, before = super().judge(own, seen), seen.before
-        promised = -trees.vdot(before.gradient, seen.move).astype(seen.value.dtype)
-        drowned = ~seen.first & (promised <= relative_rounding(before.value)) & ~(seen.size < 0.5 * before.error)
+        ruling, before = super().judge(memory, trial), trial.before
+        promised = -trees.vdot(before.gradient, trial.move).astype(trial.value.dtype)
+        drowned = ~trial.first & (promised <= relative_rounding(before.value)) & ~(trial.size < 0.5 * before.error)
         drowned &= before.progress[1] >= IDLE
         # of a fixed number of steps, those that move nothing but the derivative are taken as well
         return ruling._replace(fits=ruling.fits & ~(drowned & self.stops), spent=drowned)
 
-    def renew(self, problem: Composed, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def propose(
+        self, problem: Composed, memory: Way, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
+    ) -> Proposal:
         """Return Newton's direction (2) from a new point, with t = 1, or half the step along the old one."""
 
         def fresh() -> Way:
-            direction, factor = self._direction(problem, seen.point, seen.gradient, args)
-            return Way(direction, jnp.ones_like(own.step_size), factor)
+            direction, factor = self._direction(problem, trial.point, trial.gradient, args)
+            return Way(direction, jnp.ones_like(memory.step_size), factor)
 
-        own = jax.lax.cond(verdict.needed, fresh, lambda: own)
-        return Proposal(own, verdict.spent, trees.all_finite(own.direction))
+        memory = jax.lax.cond(verdict.needed, fresh, lambda: memory)
+        return Proposal(memory, verdict.spent, trees.all_finite(memory.direction))
 
     def _factorizes(self, problem: AnyProblem, x: Tree) -> bool:
         minimum = isinstance(problem, Minimize | LeastSquares)
@@ -161,11 +163,11 @@ class Newton(Halving):
             return None
         if self._by_nonzeros:
             expensive = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
-            factor = SparseFactor(state.own.model.numbers, self.linear_solver)
-            return Reused(factor, state.own.model.known) if expensive else self.linear_solver
+            factor = SparseFactor(state.memory.model.numbers, self.linear_solver)
+            return Reused(factor, state.memory.model.known) if expensive else self.linear_solver
         if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
-        return Reused(CholeskyFactor(state.own.model.numbers), state.own.model.known)
+        return Reused(CholeskyFactor(state.memory.model.numbers), state.memory.model.known)
 
     def differentiable_step(self, problem: Equations, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one full Newton step."""

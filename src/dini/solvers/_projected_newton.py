@@ -16,7 +16,7 @@ from ..protocols import AnyProblem, Minimization
 from ..trees import Tree
 from ._base import solver
 from .judge import _units
-from .judge._descent import Proposal, Ruling, Seen, Verdict, armijo
+from .judge._descent import Proposal, Ruling, Trial, Verdict, armijo
 from .judge._lengths import cold_length, natural_length
 from .shared._box import Box, BoxSolver, box_of, flatten
 from .shared._definite import descent, solve_positive
@@ -83,42 +83,44 @@ class ProjectedNewton(BoxSolver, Halving):
 
     def trial(self, problem: AnyProblem, x: Tree, state: Any) -> tuple[Tree, Tree]:
         """Return the next point on the path (3), and the move to it."""
-        box, own = box_of(problem, x), state.own
+        box, memory = box_of(problem, x), state.memory
         # (3): t = step_size
-        point = box.unravel(box.project(flatten(x) + own.step_size * own.direction))
+        point = box.unravel(box.project(flatten(x) + memory.step_size * memory.direction))
         return point, trees.sub(point, x)
 
-    def judge(self, own: Way, seen: Seen) -> Ruling:
+    def judge(self, memory: Way, trial: Trial) -> Ruling:
         """Return whether the decrease (4) is what the free and the active coordinates predict along the line."""
-        gradient, move = flatten(seen.before.gradient), flatten(seen.move)
-        along = jnp.where(own.model, own.step_size * own.direction, move)
+        gradient, move = flatten(trial.before.gradient), flatten(trial.move)
+        along = jnp.where(memory.model, memory.step_size * memory.direction, move)
         # (4)
-        fits = armijo(seen, jnp.sum(gradient * along))
+        fits = armijo(trial, jnp.sum(gradient * along))
         # a step that rounding swallows is the next one as well, and still moves the derivative of steps by number
-        swallowed = fits & ~seen.first & (seen.products.ss == 0) & self.stops
-        return Ruling(fits & ~swallowed, own._replace(step_size=0.5 * own.step_size), swallowed)
+        swallowed = fits & ~trial.first & (trial.products.ss == 0) & self.stops
+        return Ruling(fits & ~swallowed, memory._replace(step_size=0.5 * memory.step_size), swallowed)
 
-    def renew(self, problem: Minimization, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def propose(
+        self, problem: Minimization, memory: Way, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
+    ) -> Proposal:
         """Return the direction (2) from a new point, or half the step along the old one."""
-        box, size = box_of(problem, seen.x), verdict.error
+        box, size = box_of(problem, trial.x), verdict.error
         scales = _units.Units.of(verdict.scales)
 
         def fresh() -> Way:
-            trial, gradient = flatten(seen.point), flatten(seen.gradient)
-            length = cold_length(scales, seen.extent, size)
-            whole = natural_length(seen.value, seen.extent, size) / jnp.where(size > 0, size, 1)
+            place, gradient = flatten(trial.point), flatten(trial.gradient)
+            length = cold_length(scales, trial.extent, size)
+            whole = natural_length(trial.value, trial.extent, size) / jnp.where(size > 0, size, 1)
             # active is what lies within the next step of a bound, and a thousandth of the point
-            near = 1e-3 * seen.extent / trial.size**0.5
+            near = 1e-3 * trial.extent / place.size**0.5
             near = jnp.where(scales.soft > 0, jnp.minimum(near, scales.soft * size), near)
             # (1): epsilon = near; ~free is A
-            low, high = trial <= box.lower + near, trial >= box.upper - near
+            low, high = place <= box.lower + near, place >= box.upper - near
             free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
-            length = jnp.where(seen.first, whole, length)
-            direction = self._direction(problem, box, trial, gradient, free, length, args)
-            return Way(direction, jnp.ones_like(own.step_size), free)
+            length = jnp.where(trial.first, whole, length)
+            direction = self._direction(problem, box, place, gradient, free, length, args)
+            return Way(direction, jnp.ones_like(memory.step_size), free)
 
-        own = jax.lax.cond(verdict.needed, fresh, lambda: own)
-        return Proposal(own, verdict.spent, jnp.all(jnp.isfinite(own.direction)))
+        memory = jax.lax.cond(verdict.needed, fresh, lambda: memory)
+        return Proposal(memory, verdict.spent, jnp.all(jnp.isfinite(memory.direction)))
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""

@@ -14,7 +14,7 @@ from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from ._base import infinity, solver
 from .judge import _units
-from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
+from .judge._descent import Descent, Proposal, Ruling, State, Trial, Verdict, ratio
 from .judge._lengths import natural_length
 from .judge._margins import DECREASE
 
@@ -97,15 +97,15 @@ class TrustRegionNewtonCG(Descent):
     def step(self, problem: Composed, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
         return jax.lax.cond(
-            state.own.solving,
-            lambda: (x, state._replace(own=self._product(problem, x, state, args))),
+            state.memory.solving,
+            lambda: (x, state._replace(memory=self._product(problem, x, state, args))),
             lambda: Descent.step(self, problem, x, state, *args),
         )
 
     def _product(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> Region:
         """Take one iteration of the conjugate gradients."""
-        own = state.own
-        radius, squared, d, z = own.radius, own.squared, own.direction, own.move
+        memory = state.memory
+        radius, squared, d, z = memory.radius, memory.squared, memory.direction, memory.move
         product = jax.jvp(lambda u: problem.gradient(u, *args), (x,), (d,))[1]
         finite = trees.all_finite(product)
         product = trees.where(finite, product, trees.zeros_like(product))
@@ -121,50 +121,52 @@ class TrustRegionNewtonCG(Descent):
         boundary = ~bends | (plain >= reach)
         # As in other methods the coefficients are constants of differentiation: the derivative follows the recurrence.
         length = jax.lax.stop_gradient(jnp.where(boundary, reach, plain))
-        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, own.residual)
+        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, memory.residual)
         new = dot(residual, residual)
         size = jnp.sqrt(dot(state.gradient, state.gradient))
         # (3): as exactly as the gradient is small compared with the largest one, so that convergence is superlinear
         steepest = _units.Units.of(state.scales).steepest
         share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
-        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (own.count + 1 >= trees.size(x))
+        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (memory.count + 1 >= trees.size(x))
         # (2): beta = growth
         growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
-        return Region(~done, move, residual, trees.axpy(growth, d, trees.neg(residual)), radius, new, own.count + 1)
+        return Region(~done, move, residual, trees.axpy(growth, d, trees.neg(residual)), radius, new, memory.count + 1)
 
     def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the end of the move."""
         del problem
-        return trees.add(x, state.own.move), state.own.move
+        return trees.add(x, state.memory.move), state.memory.move
 
-    def judge(self, own: Region, seen: Seen) -> Ruling:
+    def judge(self, memory: Region, trial: Trial) -> Ruling:
         """Return whether the decrease is what the model predicts; the radius follows, and the move, if it is not."""
-        before, z = seen.before, own.move
-        dot = lambda a, b: trees.vdot(a, b).astype(own.radius.dtype)
-        slope, length = dot(before.gradient, z), jnp.sqrt(seen.products.ss)
+        before, z = trial.before, memory.move
+        dot = lambda a, b: trees.vdot(a, b).astype(memory.radius.dtype)
+        slope, length = dot(before.gradient, z), jnp.sqrt(trial.products.ss)
         # (4): -m(z) = predicted, g + H z = residual
-        rho = ratio(seen, -0.5 * (slope + dot(z, own.residual)))
+        rho = ratio(trial, -0.5 * (slope + dot(z, memory.residual)))
         fits = rho > DECREASE
         # (5): a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
-        parabola = -0.5 * slope / (seen.value - before.value - slope)
+        parabola = -0.5 * slope / (trial.value - before.value - slope)
         shorter = jnp.where((parabola > 0.1) & (parabola < 0.5), parabola, jnp.where(parabola >= 0.5, 0.5, 0.1))
         shorter = jax.lax.stop_gradient(shorter)
-        grown = jnp.where(length > 0.9 * own.radius, 2.5 * own.radius, own.radius)
-        radius = jnp.where(rho > 0.75, grown, jnp.where(rho < 0.25, 0.5 * length, own.radius))
+        grown = jnp.where(length > 0.9 * memory.radius, 2.5 * memory.radius, memory.radius)
+        radius = jnp.where(rho > 0.75, grown, jnp.where(rho < 0.25, 0.5 * length, memory.radius))
         radius = jax.lax.stop_gradient(jnp.where(fits, radius, shorter * length))
-        bent = trees.axpy(shorter, trees.sub(own.residual, before.gradient), before.gradient)
-        return Ruling(fits, own._replace(move=trees.scale(shorter, z), residual=bent, radius=radius))
+        bent = trees.axpy(shorter, trees.sub(memory.residual, before.gradient), before.gradient)
+        return Ruling(fits, memory._replace(move=trees.scale(shorter, z), residual=bent, radius=radius))
 
-    def renew(self, problem: AnyProblem, own: Region, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def propose(
+        self, problem: AnyProblem, memory: Region, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
+    ) -> Proposal:
         """Return conjugate gradients that begin at a new point, or the shorter move."""
         del problem, args
-        accept, gradient = verdict.accept, seen.gradient
+        accept, gradient = verdict.accept, trial.gradient
         # a first move to zero would end where an even function is stationary, be it a maximum
-        start = 0.93 * natural_length(seen.value, seen.extent, seen.size) if self.radius is None else self.radius
-        start = jax.lax.stop_gradient(jnp.asarray(start, own.radius.dtype))
-        radius = jnp.where(seen.first, start, own.radius)
+        start = 0.93 * natural_length(trial.value, trial.extent, trial.size) if self.radius is None else self.radius
+        start = jax.lax.stop_gradient(jnp.asarray(start, memory.radius.dtype))
+        radius = jnp.where(trial.first, start, memory.radius)
         fresh = trees.zeros_like(gradient), gradient, trees.neg(gradient)
-        vectors = trees.where(accept, fresh, (own.move, own.residual, own.direction))
-        squared, count = jnp.where(accept, seen.products.gg, own.squared), jnp.where(accept, 0, own.count)
+        vectors = trees.where(accept, fresh, (memory.move, memory.residual, memory.direction))
+        squared, count = jnp.where(accept, trial.products.gg, memory.squared), jnp.where(accept, 0, memory.count)
         move, residual, direction = vectors
         return Proposal(Region(accept, move, residual, direction, radius, squared, count), verdict.spent)

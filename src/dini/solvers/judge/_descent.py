@@ -4,7 +4,7 @@ A step evaluates the function at one trial point. The method has three hooks:
 
 * ``trial``: the point to evaluate, and the move to it;
 * ``judge``: what the method's own rule says of what was found there (a line search's, a trust region's);
-* ``renew``: what is to be tried next, from the new point or, after a trial that was not taken, from the old one.
+* ``propose``: what is to be tried next, from the new point or, after a trial that was not taken, from the old one.
 
 The referee decides whether the trial is taken, what was learned of the units, whether rounding hides what is asked
 for, and whether the method has converged, stalled, or runs away. A trial is **taken** where the method's rule is met;
@@ -30,7 +30,7 @@ from ...loop import met, threshold
 from ...protocols import Minimization
 from ...status import Status
 from ...trees import Scalar, Tree
-from .._base import Solver, infinity, running
+from .._base import Solver, infinity, require_new_names, running
 from ..shared._box import held, left_of_gradient
 from ..shared._gram import Gram, gram
 from . import _margins, _units
@@ -47,13 +47,13 @@ class State(NamedTuple):
     error: Scalar
     value: Any
     gradient: Tree
-    own: Any
+    memory: Any
     progress: Any
     scales: Any
     status: Any
 
 
-class Seen(NamedTuple):
+class Trial(NamedTuple):
     """What a trial shows.
 
     ``left`` is what vanishes at a solution (the gradient, or what bounds leave of it) and ``size`` its norm; ``each``
@@ -93,7 +93,7 @@ class Ruling(NamedTuple):
     """
 
     fits: Any
-    own: Any
+    memory: Any
     spent: Any = False
     endless: Any = False
 
@@ -124,7 +124,7 @@ class Proposal(NamedTuple):
     ``sound``, since a system was singular, the solve ends as ``SINGULAR``.
     """
 
-    own: Any
+    memory: Any
     stuck: Any = False
     sound: Any = True
 
@@ -133,7 +133,7 @@ class Descent(Solver):
     """Base of the methods that descend: they say where to go next, and one referee decides what becomes of a trial.
 
     A subclass defines ``remember`` (what the method knows before the first step) and the three hooks ``trial``,
-    ``judge`` and ``renew``.
+    ``judge`` and ``propose``.
     """
 
     monotone = True
@@ -141,15 +141,20 @@ class Descent(Solver):
     #: Others look at second derivatives.
     first_order: ClassVar[bool] = False
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Refuse a hook by its old name."""
+        super().__init_subclass__(**settings)
+        require_new_names(cls, renew="propose")
+
     def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the point to evaluate and the move to it; at first that is the start itself."""
         raise NotImplementedError
 
-    def judge(self, own: Any, seen: Seen) -> Ruling:
+    def judge(self, memory: Any, trial: Trial) -> Ruling:
         """Return what the method's rule says of a trial."""
         raise NotImplementedError
 
-    def renew(self, problem: Any, own: Any, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def propose(self, problem: Any, memory: Any, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return what is tried next."""
         raise NotImplementedError
 
@@ -161,16 +166,16 @@ class Descent(Solver):
         """Return the state before the first step, which only evaluates the function."""
         inf = infinity(x)
         progress = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf])
-        own = self.remember(problem, x, args)
-        return State(inf, inf, trees.zeros_like(x), own, progress, _units.Units.unknown(x), running())
+        memory = self.remember(problem, x, args)
+        return State(inf, inf, trees.zeros_like(x), memory, progress, _units.Units.unknown(x), running())
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
-        seen = look(problem, x, *self.trial(problem, x, state), state, args)
-        ruling = self.judge(state.own, seen)
-        verdict = decided(self, seen, ruling)
-        proposal = self.renew(problem, ruling.own, seen, verdict, args)
-        return trees.where(verdict.accept, seen.point, x), concluded(self, problem, seen, ruling, verdict, proposal)
+        trial = look(problem, x, *self.trial(problem, x, state), state, args)
+        ruling = self.judge(state.memory, trial)
+        verdict = decided(self, trial, ruling)
+        proposal = self.propose(problem, ruling.memory, trial, verdict, args)
+        return trees.where(verdict.accept, trial.point, x), concluded(self, problem, trial, ruling, verdict, proposal)
 
     def last_value(self, problem: Any, state: Any) -> Any:
         """Return the objective at the last accepted point."""
@@ -178,7 +183,7 @@ class Descent(Solver):
         return state.progress[3]
 
 
-def look(problem: Minimization, x: Tree, point: Tree, move: Tree, before: State, args: tuple[Tree, ...]) -> Seen:
+def look(problem: Minimization, x: Tree, point: Tree, move: Tree, before: State, args: tuple[Tree, ...]) -> Trial:
     """Evaluate the function at a trial point."""
     dtype, eps = before.error.dtype, trees.eps(x)
     value, gradient = xla.once(problem.value_and_gradient(point, *args), "descent: value")
@@ -193,35 +198,35 @@ def look(problem: Minimization, x: Tree, point: Tree, move: Tree, before: State,
     finite = jnp.isfinite(value) & jnp.isfinite(size) & jnp.isfinite(products.gg)
     hidden, extent = _margins.hidden_difference(before.value), _units.norm(point).astype(dtype)
     steps = before.progress[2]
-    return Seen(
+    return Trial(
         x, point, move, value, gradient, change, left, products, size, extent, each, before, steps, first, finite,
         hidden, told,
     )  # fmt: skip
 
 
-def armijo(seen: Seen, promised: Any) -> Any:
+def armijo(trial: Trial, promised: Any) -> Any:
     """Return whether the value has fallen by a ten thousandth of what a method ``promised``, to first order.
 
     Where rounding hides it, it is enough that the value has not risen by more, or that the gradient shows it.
     """
-    room = _margins.relative_rounding(seen.before.value)
-    falls = seen.value <= seen.before.value + _margins.DECREASE * promised + room
-    return falls | shown_by_gradients(seen, -promised)
+    room = _margins.relative_rounding(trial.before.value)
+    falls = trial.value <= trial.before.value + _margins.DECREASE * promised + room
+    return falls | shown_by_gradients(trial, -promised)
 
 
-def ratio(seen: Seen, predicted: Any) -> Any:
+def ratio(trial: Trial, predicted: Any) -> Any:
     """Return the ratio of the actual decrease to the one that a model ``predicted``.
 
     It tends to one in rounding, and is at least that where the gradient shows that the step is good. A value without a
     gradient is as little of a success as none: the same move would be tried again and again.
     """
-    room = jnp.where(seen.first, 0, _margins.relative_rounding(seen.before.value))
-    found = (seen.before.value - seen.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
-    found = jnp.where(shown_by_gradients(seen, predicted), jnp.maximum(found, 1), found)
-    return jnp.where(seen.finite, found, -jnp.inf)
+    room = jnp.where(trial.first, 0, _margins.relative_rounding(trial.before.value))
+    found = (trial.before.value - trial.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
+    found = jnp.where(shown_by_gradients(trial, predicted), jnp.maximum(found, 1), found)
+    return jnp.where(trial.finite, found, -jnp.inf)
 
 
-def shown_by_gradients(seen: Seen, promised: Any) -> Any:
+def shown_by_gradients(trial: Trial, promised: Any) -> Any:
     """Return whether gradients show that a step is good whose values drown in rounding.
 
     What it promised and what came of it are below what is doubtful, and the error falls: to half where the value rises
@@ -229,41 +234,41 @@ def shown_by_gradients(seen: Seen, promised: Any) -> Any:
     """
     if _margins.off("shown"):
         return jnp.zeros((), bool)
-    rise, doubtful = seen.value - seen.before.value, _margins.doubtful_difference(seen.before.value)
-    share = jnp.where(rise > _margins.relative_rounding(seen.before.value), 0.5, 1)
-    return ~seen.first & (promised <= doubtful) & (rise <= doubtful) & (seen.size < share * seen.before.error)
+    rise, doubtful = trial.value - trial.before.value, _margins.doubtful_difference(trial.before.value)
+    share = jnp.where(rise > _margins.relative_rounding(trial.before.value), 0.5, 1)
+    return ~trial.first & (promised <= doubtful) & (rise <= doubtful) & (trial.size < share * trial.before.error)
 
 
-def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
+def decided(solver: Descent, trial: Trial, ruling: Ruling) -> Verdict:
     """Return what becomes of a trial."""
-    before, eps, products = seen.before, trees.eps(seen.x), seen.products
-    pair, point = (products.ss, jnp.where(seen.first, 0, products.yy)), (seen.extent, seen.size)
+    before, eps, products = trial.before, trees.eps(trial.x), trial.products
+    pair, point = (products.ss, jnp.where(trial.first, 0, products.yy)), (trial.extent, trial.size)
     learned = _units.learned(
-        before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=solver.first_order, each=seen.each
+        before.scales, trial.finite, *pair, *point, eps, products.sy, leaps=solver.first_order, each=trial.each
     )
-    solved, home = _by_units(solver, seen, learned)
-    fits = seen.first | ruling.fits | (solved & (seen.value <= before.value + seen.hidden))
-    accept = fits & seen.finite & ~home
-    error = jnp.where(accept, seen.size, before.error)
+    solved, home = _by_units(solver, trial, learned)
+    fits = trial.first | ruling.fits | (solved & (trial.value <= before.value + trial.hidden))
+    accept = fits & trial.finite & ~home
+    error = jnp.where(accept, trial.size, before.error)
     scales = jnp.where(accept | home, learned, before.scales)
-    short = trees.sqrt(products.ss) <= _margins.SHORT * eps * seen.extent
+    short = trees.sqrt(products.ss) <= _margins.SHORT * eps * trial.extent
     # where no second derivatives have made up for the units of the elements, a step that is short beside the largest
     # may be long beside the others: there the method's rule alone says that no trial will do
-    spent = ~accept & ~seen.first & (ruling.spent | (False if solver.first_order else short))
+    spent = ~accept & ~trial.first & (ruling.spent | (False if solver.first_order else short))
     return Verdict(
         accept,
-        accept & ~met(solver, seen.x, error, scales),
+        accept & ~met(solver, trial.x, error, scales),
         spent,
         spent & short,
-        jnp.where(accept, _kept_value(solver, seen), before.value),
-        trees.where(accept, seen.gradient, before.gradient),
+        jnp.where(accept, _kept_value(solver, trial), before.value),
+        trees.where(accept, trial.gradient, before.gradient),
         error,
-        jnp.where(accept, seen.extent, _units.norm(seen.x).astype(error.dtype)),
+        jnp.where(accept, trial.extent, _units.norm(trial.x).astype(error.dtype)),
         scales,
     )
 
 
-def _by_units(solver: Descent, seen: Seen, learned: Any) -> tuple[Any, Any]:
+def _by_units(solver: Descent, trial: Trial, learned: Any) -> tuple[Any, Any]:
     """Return whether a trial need not meet the method's rule, and whether the start has turned out to be a solution.
 
     So it is with a trial that meets the stopping test, and with the first step, which only probes the curvature. Both
@@ -273,37 +278,39 @@ def _by_units(solver: Descent, seen: Seen, learned: Any) -> tuple[Any, Any]:
     no = jnp.zeros((), bool)
     if not solver.first_order:
         return no, no
-    probes = seen.steps == 1
-    home = no if _margins.off("home") else probes & met(solver, seen.x, seen.before.error, learned)
+    probes = trial.steps == 1
+    home = no if _margins.off("home") else probes & met(solver, trial.x, trial.before.error, learned)
     probes = no if _margins.off("probe") else probes
-    solved = no if _margins.off("solved") else seen.size <= threshold(solver, seen.x, learned)
+    solved = no if _margins.off("solved") else trial.size <= threshold(solver, trial.x, learned)
     return probes | solved, home
 
 
-def _kept_value(solver: Descent, seen: Seen) -> Any:
+def _kept_value(solver: Descent, trial: Trial) -> Any:
     """Return the value that stands for an accepted point: the smaller one, so that rises by rounding do not add up.
 
     One that gradients have shown to be good is where the point is: beside the last value no step from there would do.
     """
-    room = seen.hidden if solver.first_order else _margins.relative_rounding(seen.before.value)
-    return jnp.where(seen.value > seen.before.value + room, seen.value, jnp.minimum(seen.before.value, seen.value))
+    room = trial.hidden if solver.first_order else _margins.relative_rounding(trial.before.value)
+    return jnp.where(trial.value > trial.before.value + room, trial.value, jnp.minimum(trial.before.value, trial.value))
 
 
-def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict: Verdict, proposal: Proposal) -> State:
+def concluded(
+    solver: Descent, problem: Any, trial: Trial, ruling: Ruling, verdict: Verdict, proposal: Proposal
+) -> State:
     """Return the next state, with the end that the method has come to."""
-    before, accept = seen.before, verdict.accept
+    before, accept = trial.before, verdict.accept
     best, idle, steps, exact = before.progress
-    gain = (seen.value < before.value - _margins.relative_rounding(before.value)) | (seen.size < 0.99 * best)
+    gain = (trial.value < before.value - _margins.relative_rounding(before.value)) | (trial.size < 0.99 * best)
     idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
-    best = jnp.where(accept, jnp.minimum(best, seen.size), best)
-    exact = jax.lax.stop_gradient(jnp.where(accept, seen.value, exact))
+    best = jnp.where(accept, jnp.minimum(best, trial.size), best)
+    exact = jax.lax.stop_gradient(jnp.where(accept, trial.value, exact))
     stalled, tiny = proposal.stuck | _margins.lost_patience(idle, steps), proposal.stuck & verdict.tiny
     status = jnp.where(proposal.sound, before.status, Status.SINGULAR)
-    point = jnp.where(accept, seen.value, before.value), verdict.extent, verdict.error
-    bound = held(problem, seen.point, verdict.gradient)
+    point = jnp.where(accept, trial.value, before.value), verdict.extent, verdict.error
+    bound = held(problem, trial.point, verdict.gradient)
     ends = {"status": status, "accept": accept, "stalled": stalled, "tiny": tiny, "held": bound}
-    status = _units.ending(verdict.scales, point, trees.eps(seen.x), **ends)
+    status = _units.ending(verdict.scales, point, trees.eps(trial.x), **ends)
     status = jnp.where(ruling.endless, Status.DIVERGED, status).astype(jnp.int32)
-    error = jnp.where(seen.first & ~seen.finite, jnp.nan, verdict.error)
+    error = jnp.where(trial.first & ~trial.finite, jnp.nan, verdict.error)
     progress = jnp.stack([best, idle, steps + 1, exact])
-    return State(error, verdict.value, verdict.gradient, proposal.own, progress, verdict.scales, status)
+    return State(error, verdict.value, verdict.gradient, proposal.memory, progress, verdict.scales, status)

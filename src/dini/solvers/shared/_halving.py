@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...protocols import AnyProblem
 from ...trees import Scalar, Tree
-from ..judge._descent import Descent, Ruling, Seen, State, armijo
+from ..judge._descent import Descent, Ruling, State, Trial, armijo
 
 
 class Way(NamedTuple):
@@ -30,15 +30,15 @@ class Halving(Descent):
     def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the next trial point, and the move to it."""
         del problem
-        move = trees.scale(state.own.step_size, state.own.direction)
+        move = trees.scale(state.memory.step_size, state.memory.direction)
         return trees.add(x, move), move
 
-    def judge(self, own: Way, seen: Seen) -> Ruling:
+    def judge(self, memory: Way, trial: Trial) -> Ruling:
         """Return whether the value has fallen by a share of what the slope along the move predicts."""
-        fits = armijo(seen, trees.vdot(seen.before.gradient, seen.move).astype(seen.value.dtype))
-        return Ruling(fits, own._replace(step_size=0.5 * own.step_size))
+        fits = armijo(trial, trees.vdot(trial.before.gradient, trial.move).astype(trial.value.dtype))
+        return Ruling(fits, memory._replace(step_size=0.5 * memory.step_size))
 
     def readings(self, x: Tree, state: State) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""
-        values = {"direction": state.own.direction, "step_size": state.own.step_size}
+        values = {"direction": state.memory.direction, "step_size": state.memory.step_size}
         return super().readings(x, state) | values

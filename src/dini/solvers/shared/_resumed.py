@@ -41,9 +41,9 @@ class Resumed:
             raise AttributeError(name)
         return getattr(self.solver, name)
 
-    def untested(self) -> Resumed:
+    def fixed_steps(self) -> Resumed:
         """Return the solver for a fixed number of steps."""
-        return dataclasses.replace(self, solver=self.solver.untested())
+        return dataclasses.replace(self, solver=self.solver.fixed_steps())
 
     def last_value(self, problem: AnyProblem, state: Any) -> Any:
         """Return nothing: the state may hold the objective of earlier arguments."""
@@ -86,7 +86,7 @@ class Counted:
 
     def step(self, problem: AnyProblem, x: Tree, state: Any, *args: Tree) -> Any:
         """Take a step, also from a point that meets the test."""
-        return self.solver.untested().step(problem, x, state, *args)
+        return self.solver.fixed_steps().step(problem, x, state, *args)
 
     def fewer(self, count: int) -> Counted:
         """Return the solver that takes so many steps less."""
