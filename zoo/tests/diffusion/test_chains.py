@@ -64,11 +64,25 @@ def test_spaced():
     np.testing.assert_array_equal(spaced(1000, 10, "quad"), quad)
     assert [len(spaced(1000, n, "quad")) for n in (50, 100)] == [49, 96]
     np.testing.assert_array_equal(spaced(1000, 10), np.arange(0, 1000, 100))
-    for wrong in ((1000, 7), (1000, 0), (10, 11)):
+    np.testing.assert_array_equal(spaced(1000, 7), 143 * np.arange(7))
+    for wrong in ((1000, 501), (1000, 0), (10, 11)):
         with pytest.raises(ValueError, match="count must"):
             spaced(*wrong)
+    with pytest.raises(ValueError, match="the stride 2 gives 500 steps, and 1 gives 1000"):
+        spaced(1000, 501)
     with pytest.raises(ValueError, match="kind must be one of"):
         spaced(10, 5, "cubic")
+
+
+@pytest.mark.parametrize("length", [1, 12, 97])
+def test_spaced_has_the_least_stride_that_gives_as_many_steps_or_says_that_none_does(length):
+    for count in range(1, length + 1):
+        strides = [s for s in range(1, length + 1) if len(range(0, length, s)) == count]
+        if strides:
+            np.testing.assert_array_equal(spaced(length, count), range(0, length, strides[0]))
+        else:
+            with pytest.raises(ValueError, match="that a whole stride gives"):
+                spaced(length, count)
 
 
 def exact_noise(chain):

@@ -144,6 +144,61 @@ def test_exact_values_of_linear_policies():
     assert abs(drawn.mean() - value(K)) < 4 * drawn.std() / np.sqrt(len(drawn))
 
 
+#: Of rank two, with equal eigenvalues: noise along the axes (1, 1, 1) / √3 and (1, -1, 0) / √2 alone.
+SINGULAR = 0.04 * (np.ones((3, 3)) / 3 + np.array([[1, -1, 0], [-1, 1, 0], [0, 0, 0]]) / 2)
+
+
+def test_a_covariance_of_noise_may_be_singular():
+    """Noise stays in the range of W and has its covariance; the value is that of the recursion of the moments."""
+    A = jnp.array([[0.9, 0.1, 0.0], [0.0, 0.8, 0.2], [0.1, 0.0, 0.7]])
+    B = jnp.array([[0.0], [0.5], [1.0]])
+    problem = LinearQuadratic(A, B, jnp.eye(3), 0.1 * jnp.eye(1), jnp.asarray(SINGULAR), 0.9)
+    world = linear_quadratic.environment(problem, lambda key: jnp.zeros(3), 12)
+    state, action = jnp.array([0.3, -0.2, 0.5]), jnp.array([0.4])
+    step = jax.jit(jax.vmap(lambda key: world.step(key, state, action)[0]))
+    noise = np.asarray(step(jax.random.split(jax.random.key(0), 20_000))) - np.asarray(A @ state + B @ action)
+    np.testing.assert_allclose(noise @ [1, 1, -2], 0, atol=1e-14)
+    np.testing.assert_allclose(noise.T @ noise / len(noise), SINGULAR, atol=4 * 0.04 * np.sqrt(2 / len(noise)))
+
+    K = riccati_gain(problem)
+    total = lambda key: discounted_returns(rollout(world, lambda key, seen: -K @ seen, key).reward, 0.9)[0]
+    drawn = np.asarray(jax.jit(jax.vmap(total))(jax.random.split(jax.random.key(1), 20_000)))
+    value = expected_return(problem, K, jnp.zeros((3, 3)), 12)
+    assert abs(drawn.mean() - value) < 4 * drawn.std() / np.sqrt(len(drawn))
+    # no noise at all is a covariance too
+    still = eqx.tree_at(lambda one: one.W, problem, jnp.zeros((3, 3)))
+    quiet = linear_quadratic.environment(still, lambda key: state, 12)
+    np.testing.assert_array_equal(quiet.step(jax.random.key(0), state, action)[0], A @ state + B @ action)
+
+
+def test_the_root_of_a_covariance_and_its_derivative():
+    root = linear_quadratic.covariance_root
+    for W in (SINGULAR, np.zeros((3, 3)), np.eye(3), np.diag([1.0, 1e-6, 0.0])):
+        S = np.asarray(root(jnp.asarray(W)))
+        np.testing.assert_allclose(S @ S, W, atol=1e-16 + 1e-14 * abs(W).max())
+        np.testing.assert_array_equal(np.linalg.matrix_rank(S), np.linalg.matrix_rank(W))
+    # along a curve of singular covariances, and of an identity, whose eigenvalues are equal
+    turned = lambda t: jnp.array([[jnp.cos(t), -jnp.sin(t), 0], [jnp.sin(t), jnp.cos(t), 0], [0, 0, 1]])
+    along = lambda t: turned(t) @ (jnp.asarray(SINGULAR) * (1 + t)) @ turned(t).T
+    through = lambda t: jnp.eye(3) + t * jnp.array([[1.0, 2, 0], [2, 0, 1], [0, 1, 3]])
+    for curve in (along, through):
+        of = lambda t, curve=curve: root(curve(t))
+        difference = (of(1e-5) - of(-1e-5)) / 2e-5
+        np.testing.assert_allclose(jax.jacfwd(of)(0.0), difference, atol=1e-9)
+        np.testing.assert_allclose(jax.jacrev(of)(0.0), difference, atol=1e-9)
+
+
+@pytest.mark.parametrize("W", [np.diag([1.0, -1e-3]), np.array([[1.0, 0.5], [0.0, 1.0]]), np.full((2, 2), np.nan)])
+def test_what_is_no_covariance_is_refused(W):
+    make = lambda W: LinearQuadratic(jnp.eye(2), jnp.eye(2), jnp.eye(2), jnp.eye(2), W, 0.9)
+    with pytest.raises(ValueError, match="W must be"):
+        linear_quadratic.covariance_root(jnp.asarray(W))
+    with pytest.raises(ValueError, match="W must be"):
+        make(jnp.asarray(W))
+    traced = jax.jit(jax.vmap(lambda W: expected_return(make(W), 0.5 * jnp.eye(2), jnp.eye(2), 3)))
+    assert np.isfinite(traced(jnp.stack([jnp.eye(2), jnp.asarray(W)]))).tolist() == [True, False]
+
+
 def test_the_expert_of_the_plane():
     """The returns that the specification of Lipschitz rewards gives for its expert, and for doing nothing."""
     problem = double_integrator(2, velocity_cost=0.1, action_cost=0.05, discount=0.97)

@@ -56,17 +56,21 @@ def spaced(length: int, count: int, kind: Literal["uniform", "quad"] = "uniform"
     count
         Steps, :math:`n`.
     kind
-        `"uniform"`: :math:`0, s, 2s, \dots` with a whole stride :math:`s = T / n`. `"quad"`:
+        `"uniform"`: :math:`0, s, 2s, \dots` with the least whole stride that gives as many,
+        :math:`s = \lceil T / n \rceil`. There is one where :math:`\lceil T / s \rceil = n`: always up to
+        :math:`n = \sqrt T`, and for each divisor of :math:`T`. `"quad"`:
         :math:`\lfloor u^2 \rfloor` with :math:`u` in equal steps from 0 to :math:`\sqrt{0.8\, T}`, closer at the data.
         Near the data these may repeat; each is taken once, so there may be fewer than `count`: see the result's length.
 
     Raises
     ------
     ValueError
-        For a count that is not from 1 to `length`, a stride that is not whole, and another kind.
+        For a count that is not from 1 to `length`, one that no whole stride gives, and another kind.
 
     Examples
     --------
+    >>> print(spaced(1000, 7))
+    [  0 143 286 429 572 715 858]
     >>> print(spaced(1000, 10, "quad"))
     [  0   9  39  88 158 246 355 483 632 800]
     """
@@ -76,9 +80,16 @@ def spaced(length: int, count: int, kind: Literal["uniform", "quad"] = "uniform"
     if kind == "quad":
         # the last square is rounded first: 28.28...² is 799.99... or 800
         return np.unique(np.floor(np.round(np.linspace(0, np.sqrt(0.8 * length), count) ** 2, 9)).astype(int))
-    if length % count:
-        raise ValueError(f"count must divide {length}, the steps of the chain, for a uniform stride: given {count}.")
-    return np.arange(0, length, length // count)
+    # a stride below T / n gives more than n steps
+    stride = -(-length // count)
+    steps = np.arange(0, length, stride)
+    if len(steps) != count:
+        more = len(range(0, length, stride - 1))
+        raise ValueError(
+            f"count must be a number of steps that a whole stride gives: given {count} of {length}, where the stride "
+            f"{stride} gives {len(steps)} steps, and {stride - 1} gives {more}."
+        )
+    return steps
 
 
 def root(x: Array) -> Array:

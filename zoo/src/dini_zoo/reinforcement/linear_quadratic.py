@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import at_least, finite, known, positive
+from dini_zoo.kit.checking import at_least, finite, holds, known, positive
 
 from .environments import Environment
 
@@ -32,14 +32,16 @@ class LinearQuadratic(eqx.Module):
     Q, R
         The costs of a state, positive semidefinite, and of an action, positive definite.
     W
-        The covariance of the noise; None for none.
+        The covariance of the noise, symmetric and positive semidefinite: noise may be in some directions alone. None
+        for none.
     discount
         `γ` in (0, 1].
 
     Raises
     ------
     ValueError
-        For shapes that do not fit, entries that are not finite, or a discount outside of (0, 1].
+        For shapes that do not fit, entries that are not finite, a `W` that is no covariance, or a discount outside of
+        (0, 1]. A `W` that is traced, and none, makes the problem NaN.
 
     Examples
     --------
@@ -68,8 +70,73 @@ class LinearQuadratic(eqx.Module):
             if hasattr(given, "shape") and given.shape[-2:] != shape:
                 raise ValueError(f"{name} must have the shape {shape}, as B is {(n, m)}: given {given.shape}.")
         finite("A, B, Q, R, W", (self.A, self.B, self.Q, self.R, self.W))
+        if hasattr(self.W, "shape"):
+            _covariance("W", self.W)
         if known(self.discount) and not np.all((np.asarray(self.discount) > 0) & (np.asarray(self.discount) <= 1)):
             raise ValueError(f"discount must be in (0, 1]: given {self.discount}.")
+
+
+def _covariance(name: str, W: Any) -> None:
+    """Raise `ValueError` unless matrices that are known are covariances."""
+    holds(W, _is_covariance, lambda: f"{name} must be symmetric, and have no eigenvalue below zero: given {W}.")
+
+
+def _is_covariance(W: Any) -> Any:
+    """Whether matrices are symmetric and positive semidefinite, up to rounding of their largest entry."""
+    numpy = np if isinstance(W, np.ndarray) else jnp
+    allowed = 10 * W.shape[-1] * jnp.finfo(W.dtype).eps * abs(W).max((-2, -1))
+    symmetric = abs(W - W.swapaxes(-1, -2)).max((-2, -1)) <= allowed
+    return symmetric & (numpy.linalg.eigvalsh(W)[..., 0] >= -allowed)
+
+
+def covariance_root(W: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    r"""The symmetric root `S` of a covariance, `S S = W`, which may be singular.
+
+    With :math:`W = V \operatorname{diag}(\lambda) V^\top` it is
+    :math:`V \operatorname{diag}(\sqrt{\max(\lambda, 0)}) V^\top`. Its derivative solves `S dS + dS S = dW`:
+
+    .. math:: dS = V \left[ \frac{(V^\top dW\, V)_{ij}}{\sqrt{\lambda_i} + \sqrt{\lambda_j}} \right] V^\top
+
+    with zero in place of what is divided by zero, where `W` is zero in both directions. Eigenvalues below
+    `10 n ε max λ` count as zero.
+
+    Raises
+    ------
+    ValueError
+        For a matrix that is not square, not finite, not symmetric or has a negative eigenvalue, beyond rounding. The
+        root of one that is traced is NaN.
+
+    Examples
+    --------
+    >>> print(covariance_root(jnp.diag(jnp.array([4.0, 0.0]))))
+    [[2. 0.]
+     [0. 0.]]
+    """
+    finite("W", W)
+    _covariance("W", W)
+    return _covariance_root(W)
+
+
+@jax.custom_jvp
+def _covariance_root(W: Array) -> Array:
+    roots, V = _roots(W)
+    return (V * roots) @ V.T
+
+
+def _roots(W: Array) -> tuple[Array, Array]:
+    """Roots of the eigenvalues, and the eigenvectors."""
+    values, V = jnp.linalg.eigh(W)
+    zero = values <= 10 * len(W) * jnp.finfo(W.dtype).eps * values[-1]
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, values))), V
+
+
+@_covariance_root.defjvp
+def _covariance_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (W,), (dW,) = primals, tangents
+    roots, V = _roots(W)
+    sums = roots[:, None] + roots
+    inner = V.T @ dW @ V / jnp.where(sums > 0, sums, 1)
+    return (V * roots) @ V.T, V @ jnp.where(sums > 0, inner, 0) @ V.T
 
 
 def riccati_map(problem: LinearQuadratic, P: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -156,6 +223,8 @@ def environment(
 ) -> Environment:
     """The problem as an environment, whose states are seen as they are, and which never ends but by its clock.
 
+    The noise of a step is `S ξ` with the root `S` of its covariance (:func:`covariance_root`) and `ξ ~ N(0, I)`.
+
     Parameters
     ----------
     problem
@@ -176,7 +245,7 @@ def environment(
     if bound is not None:
         positive("bound", bound)
     n, m = problem.B.shape
-    root = None if problem.W is None else jnp.linalg.cholesky(problem.W)
+    root = None if problem.W is None else covariance_root(problem.W)
 
     def reset(key: Any) -> tuple[Array, Array]:
         state = start(key)

@@ -35,7 +35,7 @@ class Settings:
     """Of the mixture of codes."""
     samples: int = 2000
     counts: tuple[int, ...] = (2, 4, 5, 10, 50)
-    """Steps of DDIM, each a divisor of 1000."""
+    """Steps of DDIM, each a number that a whole stride of 1000 steps gives."""
     inversions: tuple[int, ...] = (10, 50, 100)
     """Steps of the inversion; with none there is none."""
     inverted: int = 100

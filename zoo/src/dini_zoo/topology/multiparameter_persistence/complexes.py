@@ -193,5 +193,9 @@ def all_cliques(filtration: Filtration) -> Filtration:
         edges = np.stack([place[simplices[:, i], simplices[:, j]] for i, j in pairs], axis=1)
         cells.append(simplices)
         for mine in owners:
-            mine.append(jnp.asarray(mine[1])[edges].reshape(len(simplices), -1))
+            of_edges = jnp.asarray(mine[1])
+            width = len(pairs) * of_edges.shape[1]
+            # of two points or one there is no larger clique, and of one no edge to look at
+            found = of_edges[edges].reshape(len(simplices), width) if len(simplices) else np.zeros((0, width), np.int32)
+            mine.append(found)
     return Filtration(filtration.values, tuple(cells), tuple(map(tuple, owners)), filtration.floors)

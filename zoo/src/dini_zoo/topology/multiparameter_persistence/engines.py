@@ -77,7 +77,8 @@ def _by_multipers(complex: Ranked, degree: int, invariant: str) -> Points:
             filtration[:, :parameters] = ranks
             tree.insert_batch(np.ascontiguousarray(cells.T), filtration)
     if complex.flag:
-        if columns == 2:
+        # of no edges it makes an array of another shape
+        if columns == 2 and len(complex.cells[1]):
             tree.collapse_edges(-1)
         tree.expansion(degree + 1)
     if tree.dimension < degree:

@@ -203,7 +203,7 @@ def _gathered(
     # seen by whatever is computed of the measure, in the value and in the derivative
     mark = jnp.where(bad & first, jnp.nan, 0).astype(dtype)
     shares = [jnp.where(jnp.isfinite(one), one, 0) / one.size for one in filtration.values if one.size]
-    poison = mark + mark * sum(jnp.sum(one) for one in shares).astype(dtype)
+    poison = mark + mark * sum((jnp.sum(one).astype(dtype) for one in shares), jnp.zeros((), dtype))
     return SignedMeasure(
         points + poison[:, None],
         jnp.where(mask, weights, 0).astype(dtype) + poison,
