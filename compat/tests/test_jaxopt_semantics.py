@@ -307,6 +307,16 @@ def test_a_state_that_needs_no_data(name):
     np.testing.assert_array_equal(params, again)
 
 
+def test_a_wrapped_momentum_does_not_outlive_an_extrapolation():
+    """JAXopt starts the solver's state again at an extrapolated point; momentum from elsewhere would lead away."""
+    optax = pytest.importorskip("optax")
+    scales = jnp.array([1.0, 10.0, 100.0])
+    descent = jaxopt.OptaxSolver(lambda x: scales @ (x - 1) ** 2, optax.sgd(4e-3, momentum=0.9), maxiter=300, tol=1e-3)
+    params, state = jaxopt.AndersonWrapper(descent, history_size=3).run(jnp.zeros(3))
+    assert state.error <= 1e-3
+    np.testing.assert_allclose(params, 1.0, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["LBFGS", "LBFGSB", "GaussNewton", "ArmijoSGD"])
 def test_a_state_that_needs_data_says_so(name):
     settings = {"has_aux": True} if name == "ArmijoSGD" else {}

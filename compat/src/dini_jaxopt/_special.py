@@ -401,23 +401,24 @@ class _Accelerated(IterativeSolver):
         self.maxiter, self.tol = self.solver.maxiter, self.solver.tol
         super().__post_init__()
 
-    def _accelerated(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """Return the map of an iteration, with the solver's new state, and the method."""
-        step = lambda x: tuple(self.solver.update(x, inner, *args, **kwargs))
+    def _accelerated(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the map of an iteration from a new state, with the solver's state after it, and the method."""
+        # a momentum or a step size of another point would make it another map at each iteration
+        step = lambda x: tuple(self.solver.update(x, self.solver.init_state(x, *args, **kwargs), *args, **kwargs))
         method = dini.Anderson(history=self.history_size, mixing=self.beta, atol=0.0)
         return dini.FixedPoint(step, has_aux=True), method
 
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state before the first iteration."""
         inner = self.solver.init_state(init_params, *args, **kwargs)
-        problem, method = self._accelerated(inner, args, kwargs)
+        problem, method = self._accelerated(args, kwargs)
         anderson = method.init(problem, init_params)
         none = jnp.zeros((), jnp.int32)
         return _WrapperState(none, inner, anderson.error, anderson, none + Status.RUNNING)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""
-        problem, method = self._accelerated(state.solver_state, args, kwargs)
+        problem, method = self._accelerated(args, kwargs)
         # the map is in the program twice, which XLA recognises
         inner = problem.aux(params)
         new, anderson = method.step(problem, params, state.anderson_state)
@@ -445,7 +446,8 @@ class AndersonWrapper(_Accelerated):
     """Anderson acceleration of a solver's iterations, by :class:`dini.Anderson`.
 
     Each iteration of the solver is one evaluation of the accelerated map; ``maxiter`` and ``tol`` are the solver's.
-    Each iteration is accelerated, and dependent differences are left out.
+    Each iteration is accelerated, and starts from the solver's initial state, without momentum. Dependent differences
+    are left out.
 
     Examples
     --------
