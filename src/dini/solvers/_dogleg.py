@@ -153,7 +153,7 @@ class Dogleg(Descent):
         lost = ~jnp.all(jnp.isfinite(newton))
         model = jnp.where(lost, jnp.eye(len(newton), dtype=dtype), model)
         move = _path(steepest, jnp.where(lost, steepest, newton), radius)
-        return Proposal(Legs(model, count, steepest, newton, move, radius), verdict.spent)
+        return Proposal(Legs(model, count, steepest, newton, move, radius), verdict.exhausted)
 
 
 def _bfgs(

@@ -132,13 +132,13 @@ class LBFGSB(BoxSolver, LineMethod):
         """Return the direction to the minimizer of the model, which a search that has failed begins again."""
         accept, eps, error = verdict.accept, trees.eps(trial.x), verdict.error
         pairs, longest = memory.model
-        restart = verdict.spent & (pairs.count > 0)
+        restart = verdict.exhausted & (pairs.count > 0)
         fresh = accept | restart
         box, gradient = box_of(problem, trial.x), flatten(verdict.gradient)
         point = jnp.where(accept, flatten(trial.point), flatten(trial.x))
         still = self.rests(trial)
         keep = accept & ~trial.first & ~still & trial.curved(eps)
-        stuck = verdict.spent & (pairs.count == 0)
+        stuck = verdict.exhausted & (pairs.count == 0)
         pairs = _take_in(pairs, flatten(trial.move), flatten(trial.change), trial.products, keep)
         pairs = _forget(pairs, restart)
         # without pairs the model's curvature is one that makes the step a length in the units of the unknown; along a

@@ -117,7 +117,7 @@ class Newton(Halving):
         drowned = ~trial.first & (promised <= relative_rounding(before.value)) & ~(trial.size < 0.5 * before.error)
         drowned &= before.progress[1] >= IDLE
         # of a fixed number of steps, those that move nothing but the derivative are taken as well
-        return ruling._replace(fits=ruling.fits & ~(drowned & self.stops), spent=drowned)
+        return ruling._replace(fits=ruling.fits & ~(drowned & self.stops), exhausted=drowned)
 
     def propose(
         self, problem: Composed, memory: Way, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
@@ -129,7 +129,7 @@ class Newton(Halving):
             return Way(direction, jnp.ones_like(memory.step_size), factor)
 
         memory = jax.lax.cond(verdict.needed, fresh, lambda: memory)
-        return Proposal(memory, verdict.spent, trees.all_finite(memory.direction))
+        return Proposal(memory, verdict.exhausted, trees.all_finite(memory.direction))
 
     def _factorizes(self, problem: AnyProblem, x: Tree) -> bool:
         minimum = isinstance(problem, Minimize | LeastSquares)

@@ -120,7 +120,7 @@ class ProjectedNewton(BoxSolver, Halving):
             return Way(direction, jnp.ones_like(memory.step_size), free)
 
         memory = jax.lax.cond(verdict.needed, fresh, lambda: memory)
-        return Proposal(memory, verdict.spent, jnp.all(jnp.isfinite(memory.direction)))
+        return Proposal(memory, verdict.exhausted, jnp.all(jnp.isfinite(memory.direction)))
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""

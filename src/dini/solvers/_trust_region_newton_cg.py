@@ -169,4 +169,4 @@ class TrustRegionNewtonCG(Descent):
         vectors = trees.where(accept, fresh, (memory.move, memory.residual, memory.direction))
         squared, count = jnp.where(accept, trial.products.gg, memory.squared), jnp.where(accept, 0, memory.count)
         move, residual, direction = vectors
-        return Proposal(Region(accept, move, residual, direction, radius, squared, count), verdict.spent)
+        return Proposal(Region(accept, move, residual, direction, radius, squared, count), verdict.exhausted)

@@ -89,12 +89,13 @@ class Trial(NamedTuple):
 class Ruling(NamedTuple):
     """What a method's own rule says of a trial: whether it is met, and what the method remembers now.
 
-    ``spent``: no further trial from the same point will do. ``endless``: the function falls as far as it was followed.
+    ``exhausted``: no further trial from the same point will do. ``endless``: the function falls as far as it was
+    followed.
     """
 
     fits: Any
     memory: Any
-    spent: Any = False
+    exhausted: Any = False
     endless: Any = False
 
 
@@ -102,13 +103,13 @@ class Verdict(NamedTuple):
     """What was decided of a trial.
 
     ``accept``: it is taken. ``needed``: it is, and does not meet the stopping test, so that a dear direction is worth
-    its price. ``spent``: it is not, and was the last one from the old point; ``tiny``: since it moved by less than
+    its price. ``exhausted``: it is not, and was the last one from the old point; ``tiny``: since it moved by less than
     rounding. The others are those of the point from which the method goes on.
     """
 
     accept: Any
     needed: Any
-    spent: Any
+    exhausted: Any
     tiny: Any
     value: Any
     gradient: Tree
@@ -120,7 +121,7 @@ class Verdict(NamedTuple):
 class Proposal(NamedTuple):
     """What is tried next: what the method remembers now.
 
-    ``stuck`` ends the method: the last trial was spent, and there is nothing else to try. Where the proposal is not
+    ``stuck`` ends the method: trials are exhausted, and there is nothing else to try. Where the proposal is not
     ``sound``, since a system was singular, the solve ends as ``SINGULAR``.
     """
 
@@ -254,12 +255,12 @@ def decided(solver: Descent, trial: Trial, ruling: Ruling) -> Verdict:
     short = trees.sqrt(products.ss) <= _margins.SHORT * eps * trial.extent
     # where no second derivatives have made up for the units of the elements, a step that is short beside the largest
     # may be long beside the others: there the method's rule alone says that no trial will do
-    spent = ~accept & ~trial.first & (ruling.spent | (False if solver.first_order else short))
+    exhausted = ~accept & ~trial.first & (ruling.exhausted | (False if solver.first_order else short))
     return Verdict(
         accept,
         accept & ~met(solver, trial.x, error, scales),
-        spent,
-        spent & short,
+        exhausted,
+        exhausted & short,
         jnp.where(accept, _kept_value(solver, trial), before.value),
         trees.where(accept, trial.gradient, before.gradient),
         error,
