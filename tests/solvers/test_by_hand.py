@@ -121,7 +121,7 @@ def test_checks_speak_through_the_program():
         dini.LBFGS().init(dini.Root(lambda x: x), 1.0)
 
 
-def test_untested_steps_stay_untested():
+def test_a_fixed_number_of_steps_stays_one():
     """What is no field of a solver travels to its program, too."""
     problem, x = dini.FixedPoint(lambda x: 0.5 * x), jnp.array([1e-3])
     solver = dini.FixedPointIteration(tol=1.0)

@@ -171,9 +171,9 @@ def test_the_modes_that_differentiate_steps():
 
 def test_a_solver_that_must_not_keep_its_point_says_so_and_stays_so():
     """`fixed_steps` sets a field of the solver's: a copy by a map over its leaves is equal and behaves alike."""
-    endless = Steepest().fixed_steps()
-    copy = jax.tree.map(lambda leaf: leaf, endless)
-    assert copy == endless != Steepest()
+    fixed = Steepest().fixed_steps()
+    copy = jax.tree.map(lambda leaf: leaf, fixed)
+    assert copy == fixed != Steepest()
     assert not copy.stops
     # from the solution on, ten steps contract the derivative's error to a thousandth; a point that is kept has none
     value = lambda a: (

@@ -100,9 +100,9 @@ class Iterated(Limited):
 
     def fixed_steps(self) -> Any:
         """Return the solver for a fixed number of iterations."""
-        endless = super().fixed_steps()
-        object.__setattr__(endless, "method", self.method.fixed_steps())
-        return endless
+        fixed = super().fixed_steps()
+        object.__setattr__(fixed, "method", self.method.fixed_steps())
+        return fixed
 
     def last_value(self, problem: Any, state: Iteration) -> Any:
         """Return the method's."""

@@ -70,10 +70,11 @@ def solver_class[Class: type](
     """
     pairs = dict(pair.split(":") for pair in renamed.split())
 
-    def made(cls: Class) -> Class:
+    def decorate(cls: Class) -> Class:
         made: Any = dataclasses.dataclass(eq=False)(cls)
         name, base = made.__name__, made.__mro__[1]
-        made.__module__ = "dini_jaxopt"
+        # the site's builder takes methods of another module for references to that one
+        made.__module__ = made.__init__.__module__ = made.__repr__.__module__ = "dini_jaxopt"
         made.solver_name, made.renamed = solver or name, getattr(base, "renamed", {}) | pairs
         if state:
             of_state = ["iter_num", *state.split(), "status", "solver_state"]
@@ -88,7 +89,7 @@ def solver_class[Class: type](
         TABLE[name] = made
         return made
 
-    return made
+    return decorate
 
 
 def _docstring(written: str, names: list[str], about: dict[str, str], ignored: list[str], error: str) -> str:

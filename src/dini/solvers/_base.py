@@ -188,9 +188,9 @@ class Solver:
 
     def fixed_steps(self) -> Any:
         """Return the solver for a fixed number of steps, which moves on from points that meet its test."""
-        endless = copy.copy(self)  # settings were checked once, and may be other things than numbers by now
-        object.__setattr__(endless, "stops", False)
-        return endless
+        fixed = copy.copy(self)  # settings were checked once, and may be other things than numbers by now
+        object.__setattr__(fixed, "stops", False)
+        return fixed
 
     def accepts_state(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Return whether the state of an earlier solve can be one of this problem, its arguments and this point."""

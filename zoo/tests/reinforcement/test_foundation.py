@@ -174,9 +174,9 @@ def test_a_covariance_of_noise_may_be_singular():
 def test_the_root_of_a_covariance_and_its_derivative():
     root = linear_quadratic.covariance_root
     for W in (SINGULAR, np.zeros((3, 3)), np.eye(3), np.diag([1.0, 1e-6, 0.0])):
-        S = np.asarray(root(jnp.asarray(W)))
-        np.testing.assert_allclose(S @ S, W, atol=1e-16 + 1e-14 * abs(W).max())
-        np.testing.assert_array_equal(np.linalg.matrix_rank(S), np.linalg.matrix_rank(W))
+        L = np.asarray(root(jnp.asarray(W)))
+        np.testing.assert_allclose(L @ L.T, W, atol=1e-16 + 1e-14 * abs(W).max())
+        np.testing.assert_array_equal(np.linalg.matrix_rank(L), np.linalg.matrix_rank(W))
     # along a curve of singular covariances, and of an identity, whose eigenvalues are equal
     turned = lambda t: jnp.array([[jnp.cos(t), -jnp.sin(t), 0], [jnp.sin(t), jnp.cos(t), 0], [0, 0, 1]])
     along = lambda t: turned(t) @ (jnp.asarray(SINGULAR) * (1 + t)) @ turned(t).T
@@ -186,6 +186,23 @@ def test_the_root_of_a_covariance_and_its_derivative():
         difference = (of(1e-5) - of(-1e-5)) / 2e-5
         np.testing.assert_allclose(jax.jacfwd(of)(0.0), difference, atol=1e-9)
         np.testing.assert_allclose(jax.jacrev(of)(0.0), difference, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_root_of_a_covariance_in_unlike_units(dtype):
+    """Elements of 1e6 and 1e-6 beside each other: no noise is lost, and indefinite matrices are refused."""
+    units = np.array([1e6, 1.0, 1e-6])
+    rank_two = SINGULAR / 0.04
+    for correlations in (rank_two, np.eye(3) + 0.2, np.array([[1, 0.3, 0], [0.3, 1, 0], [0, 0, 0]])):
+        W = (units[:, None] * correlations * units).astype(dtype)
+        L = np.asarray(linear_quadratic.covariance_root(jnp.asarray(W)), float)
+        np.testing.assert_allclose(
+            (L / units[:, None]) @ (L / units[:, None]).T, correlations, atol=20 * np.finfo(dtype).eps
+        )
+    for correlations in (np.array([[1, 0, 0], [0, 1, 1.1], [0, 1.1, 1]]), np.diag([1.0, 1, -1])):
+        W = (units[:, None] * correlations * units).astype(dtype)
+        with pytest.raises(ValueError, match="W must be"):
+            linear_quadratic.covariance_root(jnp.asarray(W))
 
 
 @pytest.mark.parametrize("W", [np.diag([1.0, -1e-3]), np.array([[1.0, 0.5], [0.0, 1.0]]), np.full((2, 2), np.nan)])

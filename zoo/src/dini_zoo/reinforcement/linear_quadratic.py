@@ -82,23 +82,38 @@ def _covariance(name: str, W: Any) -> None:
 
 
 def _is_covariance(W: Any) -> Any:
-    """Whether matrices are symmetric and positive semidefinite, up to rounding of their largest entry."""
+    """Whether matrices are symmetric and positive semidefinite, up to rounding, in the units of each element."""
     numpy = np if isinstance(W, np.ndarray) else jnp
-    allowed = 10 * W.shape[-1] * jnp.finfo(W.dtype).eps * abs(W).max((-2, -1))
-    symmetric = abs(W - W.swapaxes(-1, -2)).max((-2, -1)) <= allowed
-    return symmetric & (numpy.linalg.eigvalsh(W)[..., 0] >= -allowed)
+    allowed = 10 * W.shape[-1] * jnp.finfo(W.dtype).eps
+    variances = numpy.diagonal(W, axis1=-2, axis2=-1)
+    correlations = _correlations(W, numpy)
+    symmetric = abs(correlations - correlations.swapaxes(-1, -2)).max((-2, -1)) <= allowed
+    semidefinite = numpy.linalg.eigvalsh(correlations)[..., 0] >= -allowed
+    # what does not vary does not covary
+    still = (variances == 0)[..., :, None] | (variances == 0)[..., None, :]
+    return (variances >= 0).all(-1) & symmetric & semidefinite & (~still | (W == 0)).all((-2, -1))
+
+
+def _correlations(W: Any, numpy: Any) -> Any:
+    """Covariances over the standard deviations of both elements; zero for elements that do not vary."""
+    variances = numpy.diagonal(W, axis1=-2, axis2=-1)
+    scales = numpy.where(variances > 0, 1 / numpy.sqrt(numpy.where(variances > 0, variances, 1)), 0)
+    return scales[..., :, None] * W * scales[..., None, :]
 
 
 def covariance_root(W: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    r"""The symmetric root `S` of a covariance, `S S = W`, which may be singular.
+    r"""A root `L` of a covariance, :math:`L L^\top = W`, which may be singular.
 
-    With :math:`W = V \operatorname{diag}(\lambda) V^\top` it is
-    :math:`V \operatorname{diag}(\sqrt{\max(\lambda, 0)}) V^\top`. Its derivative solves `S dS + dS S = dW`:
+    With standard deviations `d` and correlations :math:`C = D^{-1} W D^{-1}`, :math:`D = \operatorname{diag}(d)`, it is
+    `L = D S` with the symmetric root `S S = C`, so that each element counts in its own unit. With
+    :math:`C = V \operatorname{diag}(\lambda) V^\top` that is
+    :math:`S = V \operatorname{diag}(\sqrt{\max(\lambda, 0)}) V^\top`. Its derivative solves `S dS + dS S = dC`:
 
-    .. math:: dS = V \left[ \frac{(V^\top dW\, V)_{ij}}{\sqrt{\lambda_i} + \sqrt{\lambda_j}} \right] V^\top
+    .. math:: dS = V \left[ \frac{(V^\top dC\, V)_{ij}}{\sqrt{\lambda_i} + \sqrt{\lambda_j}} \right] V^\top .
 
-    with zero in place of what is divided by zero, where `W` is zero in both directions. Eigenvalues below
-    `10 n ε max λ` count as zero.
+    Eigenvalues of `C` below `10 n ε` count as zero. The derivative is that along covariances of the same rank. In
+    directions that raise the rank there is none (the root of a number has none at zero), and zero is returned: to learn
+    whether there is noise at all, differentiate :func:`expected_return`, which needs no root.
 
     Raises
     ------
@@ -114,28 +129,30 @@ def covariance_root(W: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """
     finite("W", W)
     _covariance("W", W)
-    return _covariance_root(W)
+    variances = jnp.diagonal(W)
+    deviations = jnp.where(variances > 0, jnp.sqrt(jnp.where(variances > 0, variances, 1)), 0)
+    return deviations[:, None] * _symmetric_root(_correlations(W, jnp))
 
 
 @jax.custom_jvp
-def _covariance_root(W: Array) -> Array:
-    roots, V = _roots(W)
+def _symmetric_root(C: Array) -> Array:
+    roots, V = _roots(C)
     return (V * roots) @ V.T
 
 
-def _roots(W: Array) -> tuple[Array, Array]:
+def _roots(C: Array) -> tuple[Array, Array]:
     """Roots of the eigenvalues, and the eigenvectors."""
-    values, V = jnp.linalg.eigh(W)
-    zero = values <= 10 * len(W) * jnp.finfo(W.dtype).eps * values[-1]
+    values, V = jnp.linalg.eigh(C)
+    zero = values <= 10 * len(C) * jnp.finfo(C.dtype).eps
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, values))), V
 
 
-@_covariance_root.defjvp
-def _covariance_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (W,), (dW,) = primals, tangents
-    roots, V = _roots(W)
+@_symmetric_root.defjvp
+def _symmetric_root_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (C,), (dC,) = primals, tangents
+    roots, V = _roots(C)
     sums = roots[:, None] + roots
-    inner = V.T @ dW @ V / jnp.where(sums > 0, sums, 1)
+    inner = V.T @ dC @ V / jnp.where(sums > 0, sums, 1)
     return (V * roots) @ V.T, V @ jnp.where(sums > 0, inner, 0) @ V.T
 
 
@@ -223,7 +240,7 @@ def environment(
 ) -> Environment:
     """The problem as an environment, whose states are seen as they are, and which never ends but by its clock.
 
-    The noise of a step is `S ξ` with the root `S` of its covariance (:func:`covariance_root`) and `ξ ~ N(0, I)`.
+    The noise of a step is `L ξ` with the root `L` of its covariance (:func:`covariance_root`) and `ξ ~ N(0, I)`.
 
     Parameters
     ----------
