@@ -76,7 +76,10 @@ class Minimize(Problem):
     fun
         ``f(x, *args)``, one real number (with ``has_aux``: a pair of it and any pytree). It may be an object that is
         called so and has a method ``value_and_gradient(x, *args)``, which is then asked for both; a wrong one is
-        believed.
+        believed. Beside it, the object may have a method ``hessian_nonzeros(x, *args)``: the nonzeros of the Hessian in
+        the order of the pattern of ``dini.Newton(linear_solver=dini.linear.Sparse(pattern))``, as a flat array of the
+        gradient's type. Newton's method forms its matrices of them; the derivative of the solution and the tests of the
+        end take products with the gradient's derivative, so that wrong ones cost steps.
     constraint
         A set of :mod:`dini.sets`.
     penalty
@@ -148,6 +151,11 @@ class Minimize(Problem):
         """Return the gradient of the smooth part in ``x``."""
         own = getattr(self.fun, "value_and_gradient", None)
         return jax.grad(self.value)(x, *args) if own is None else own(x, *args)[1]
+
+    def hessian_nonzeros(self, x: Tree, *args: Tree) -> Any:
+        """Return the nonzeros of the smooth part's Hessian by the objective's own method, ``None`` without one."""
+        own = getattr(self.fun, "hessian_nonzeros", None)
+        return None if own is None else own(x, *args)
 
     def hessian_block(self, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
         """Return the rows and columns of the smooth part's Hessian that belong to some elements of ``x``."""

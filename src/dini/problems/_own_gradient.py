@@ -1,4 +1,4 @@
-"""Objectives that know their gradient."""
+"""Objectives that know their gradient, and perhaps the nonzeros of their Hessian."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from ..trees import Tree
 class OwnGradient:
     """An objective of the user's with its method ``value_and_gradient``, both as callable pytrees.
 
-    ``pair`` is ``None`` for a pytree, whose arrays stand in ``fun`` and would stand here again.
+    ``nonzeros`` is its method ``hessian_nonzeros``, or ``None`` if it has none. Of a pytree, whose arrays stand in
+    ``fun`` and would stand here again, ``pair`` and ``nonzeros`` are ``None``: its methods are called.
     """
 
     fun: Any
     pair: Any = None
+    nonzeros: Any = None
 
     @classmethod
     def of(cls, fun: Any) -> Any:
         """Return an objective with its own gradient where it has one that its wrapper hides, else the objective."""
         if isinstance(fun, UserFunction):
-            # a method of the object's class: an attribute of a function may be another's, which a wrapper copied
-            if fun.args or not callable(getattr(type(fun.func), "value_and_gradient", None)):
+            # methods of the object's class: an attribute of a function may be another's, which a wrapper copied
+            if fun.args or not _has_gradient(type(fun.func)):
                 return fun
             own: Any = fun.func
-            return cls(fun, as_function(partial(own.value_and_gradient, **fun.keywords), "value_and_gradient"))
-        inside = fun.restored() if isinstance(fun, Module) else fun
+            bound = lambda name: as_function(partial(getattr(own, name), **fun.keywords), name)
+            nonzeros = bound("hessian_nonzeros") if _has_nonzeros(type(own)) else None
+            return cls(fun, bound("value_and_gradient"), nonzeros)
         hidden = isinstance(fun, Module) or not hasattr(fun, "close")
-        return cls(fun) if hidden and callable(getattr(inside, "value_and_gradient", None)) else fun
+        return cls(fun) if hidden and _has_gradient(_restored(fun)) else fun
 
     @property
     def func(self) -> Any:
@@ -44,11 +47,43 @@ class OwnGradient:
 
     def value_and_gradient(self, x: Tree, *args: Tree) -> Any:
         """Return the value and the gradient in ``x``, as the user's method does."""
+        return self.pair(x, *args) if self.pair is not None else _restored(self.fun).value_and_gradient(x, *args)
+
+    @property
+    def hessian_nonzeros(self) -> Any:
+        """The user's method for the nonzeros of the Hessian, or ``None``."""
         if self.pair is not None:
-            return self.pair(x, *args)
-        inside = self.fun.restored() if isinstance(self.fun, Module) else self.fun
-        return inside.value_and_gradient(x, *args)
+            return self.nonzeros
+        own = _restored(self.fun)
+        return own.hessian_nonzeros if _has_nonzeros(own) else None
 
     def close(self, x: Tree, *args: Tree) -> OwnGradient:
         """Return the objective with all that it closes over as leaves."""
-        return OwnGradient(close(self.fun, x, *args), close(self.value_and_gradient, x, *args))
+        nonzeros = self.hessian_nonzeros
+        return OwnGradient(
+            close(self.fun, x, *args),
+            close(self.value_and_gradient, x, *args),
+            None if nonzeros is None else close(nonzeros, x, *args),
+        )
+
+
+def _restored(fun: Any) -> Any:
+    """Return a pytree of the user's with its arrays put back."""
+    return fun.restored() if isinstance(fun, Module) else fun
+
+
+def _has_nonzeros(own: Any) -> bool:
+    return callable(getattr(own, "hessian_nonzeros", None))
+
+
+def _has_gradient(own: Any) -> bool:
+    """Return whether an object has a gradient of its own; one with a Hessian must have one."""
+    if callable(getattr(own, "value_and_gradient", None)):
+        return True
+    if _has_nonzeros(own):
+        name = own.__name__ if isinstance(own, type) else type(own).__name__
+        raise TypeError(
+            f"An objective with a method hessian_nonzeros needs the method value_and_gradient(x, *args) too: {name} "
+            "has none."
+        )
+    return False

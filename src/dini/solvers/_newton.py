@@ -148,9 +148,24 @@ class Newton(Halving):
             solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
         if self._by_nonzeros:
-            self.linear_solver.pattern.require_square(trees.size(x), type(self.linear_solver).__name__)
-            return sparse_descent(matvec, residual, self.linear_solver)
+            pattern = self.linear_solver.pattern
+            pattern.require_square(trees.size(x), type(self.linear_solver).__name__)
+            return sparse_descent(matvec, residual, self.linear_solver, self._nonzeros(problem, x, residual, args))
         return descent(matvec, residual, problem.structure, self.linear_solver), None
+
+    def _nonzeros(self, problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> Any:
+        """Return the Hessian's nonzeros as the objective gives them, ``None`` if it does not."""
+        own = getattr(problem, "hessian_nonzeros", None)
+        values = None if own is None else own(x, *args)
+        if values is not None:
+            shape, dtype = (self.linear_solver.pattern.count,), jax.flatten_util.ravel_pytree(residual)[0].dtype
+            given = getattr(values, "shape", None), getattr(values, "dtype", None)
+            if given != (shape, dtype):
+                raise ValueError(
+                    "hessian_nonzeros must return one number for each nonzero of the linear solver's pattern, of "
+                    f"shape {shape} and type {dtype}: given {trees.describe(values)}."
+                )
+        return values
 
     def last_value(self, problem: AnyProblem, state: Any) -> Any:
         """Return the objective at the last accepted point, of a root half the squared norm of the residual."""

@@ -10,7 +10,7 @@ from dini_zoo.physics import dome, elasticity, explicit, tetrahedra
 from dini_zoo.physics.elasticity import lame, lame_stable, stable_neo_hookean, stable_neo_hookean_energy
 from dini_zoo.physics.explicit import Motion, elastic_limit, explicit_step
 from dini_zoo.physics.statics import Load, Statics
-from dini_zoo.physics.surfaces import Plane
+from dini_zoo.physics.surfaces import Plane, Sphere, distance_and_normal
 from dini_zoo.physics.tetrahedra import TetMesh, block_mesh, elastic_energy, internal_forces, plane_nodes
 
 # the material
@@ -82,18 +82,26 @@ def test_what_a_mesh_knows():
     free[plane_nodes(mesh, 0, 0.0)] = False
     statics = Statics.of(mesh, free)
     x = mesh.nodes + 0.01 * jnp.sin(5 * mesh.nodes)
-    load = Load(x, 1.0, 2.0)
+    # a ball that touches some nodes, and constants of each tetrahedron
+    mu = jnp.linspace(1.0, 2.0, len(mesh.tets))
+    load = Load(x, mu, 2 * mu, surface=Sphere([0.8, 0.4, 1.4], 0.6), kn=3.0, areas=mesh.areas())
+    touching = np.asarray(distance_and_normal(load.surface, x)[0]) < 0
+    assert 0 < touching.sum() < mesh.count
 
     @jax.jit
     def run(u):
         slope = lambda u: statics.value_and_gradient(u, load)[1]
-        return jax.jacfwd(slope)(u), slope(u), jax.grad(statics)(u, load)
+        nonzeros = statics.hessian_nonzeros(u, load), statics.under(load).hessian_nonzeros(u)
+        return jax.jacfwd(slope)(u), slope(u), jax.grad(statics)(u, load), *nonzeros
 
-    hessian, own, slope = run(statics.unknown(x))
+    hessian, own, slope, nonzeros, under = run(statics.unknown(x))
+    inside = statics.pattern.rows, statics.pattern.columns
     outside = np.ones(hessian.shape, bool)
-    outside[statics.pattern.rows, statics.pattern.columns] = False
+    outside[inside] = False
     assert jnp.abs(hessian[outside]).max() == 0
     np.testing.assert_allclose(own, slope, atol=1e-12)
+    np.testing.assert_allclose(nonzeros, hessian[inside], atol=1e-12)
+    np.testing.assert_array_equal(under, nonzeros)
 
 
 def test_a_dome():

@@ -72,8 +72,8 @@ def _descending(step: Tree, gradient: Tree) -> Tree:
     return trees.where(trees.all_finite(step) & (slope != 0), step, trees.neg(gradient))
 
 
-def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Factor]:
-    r"""Return Newton's direction by the nonzeros of the Hessian, which are formed once, and these.
+def sparse_descent(matvec: Any, gradient: Tree, solver: Any, nonzeros: Any = None) -> tuple[Tree, Factor]:
+    r"""Return Newton's direction by the nonzeros of the Hessian, and these; if not given, products find them.
 
     Where the Hessian ``H`` is not positive definite, :math:`H + \tau D` is factorized in its place, with the least
     :math:`\tau` of a geometric series that makes it so (Nocedal and Wright, "Numerical optimization", 2006, algorithm
@@ -82,7 +82,9 @@ def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Fact
     expensive here. There they are better: 2240 steps compared with 2773 on Moré, Garbow and Hillstrom's functions.)
     """
     pattern = solver.pattern
-    values = jax.lax.stop_gradient(pattern.values(matvec, gradient))
+    # of half precision, the factorization is in single precision
+    values = pattern.values(matvec, gradient) if nonzeros is None else nonzeros.astype(trees.single(nonzeros.dtype))
+    values = jax.lax.stop_gradient(values)
     weighed = lambda t: jnp.zeros_like(t).at[pattern.rows].max(jnp.abs(values) * t[pattern.columns])
     sizes = even_scales(weighed, jnp.ones(pattern.shape[0], values.dtype)) ** 2
     added = jnp.where(pattern.rows == pattern.columns, sizes[pattern.rows], 0)

@@ -6,7 +6,8 @@ Of all positions, some coordinates are prescribed and the others are in equilibr
     \Pi(x) = \sum_{\text{tets}} V\, W(F(x)) + \tfrac12 k_n \sum_{\text{nodes}} A \min(s(x), 0)^2 - \sum_{\text{nodes}}
     f^\top x,
 
-which :class:`dini.Newton` finds with a sparse factorization of the Hessian, whose pattern is that of the mesh. dini
+which :class:`dini.Newton` finds with a sparse factorization of the Hessian, whose pattern is that of the mesh. The
+Hessian is assembled by elements, as the sum of those of the tetrahedra and of the nodes in contact. dini
 differentiates the solution by whatever stands in the :class:`Load`: constants of the material and of the contact,
 prescribed positions, forces, parameters of the surface.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -25,7 +27,7 @@ from dini.linear import Pattern
 
 from .contact import contact_energy
 from .surfaces import distance_and_normal
-from .tetrahedra import TetMesh, elastic_energy, internal_forces
+from .tetrahedra import TetMesh, elastic_energy, element_hessians, internal_forces
 
 
 class Load(NamedTuple):
@@ -65,12 +67,17 @@ class Statics(eqx.Module):
         The body.
     places
         The free coordinates, as places in the flattened positions.
+    element_places, node_places
+        Where the second derivatives of each tetrahedron, and those of each node by its own position, are added among
+        the nonzeros of the Hessian; the place after the last one is that of coordinates that are not free.
     pattern
         Where the Hessian in the free coordinates can be nonzero.
     """
 
     mesh: TetMesh
     places: Int[Array, " unknowns"]
+    element_places: Int[Array, "tets 4 3 4 3"]
+    node_places: Int[Array, "nodes 3 3"]
     pattern: Pattern = eqx.field(static=True)
 
     @classmethod
@@ -87,7 +94,12 @@ class Statics(eqx.Module):
         free = np.broadcast_to(free[:, None], (mesh.count, 3)) if free.ndim == 1 else free
         if not free.any() or free.all():
             raise ValueError("free must leave some coordinates free and hold some: given all or none.")
-        return cls(mesh, jnp.asarray(np.flatnonzero(free), jnp.int32), mesh.pattern(free))
+        by_element = mesh.element_places(free)
+        own = np.empty((mesh.count, 3, 3), by_element.dtype)
+        for corner in range(4):  # a node is a corner of some tetrahedron; any of them will do
+            own[np.asarray(mesh.tets)[:, corner]] = by_element[:, corner, :, corner]
+        places = (jnp.asarray(each, jnp.int32) for each in (np.flatnonzero(free), by_element, own))
+        return cls(mesh, *places, pattern=mesh.pattern(free))
 
     def positions(self, unknown: Float[Array, " unknowns"], prescribed: Float[Array, "nodes 3"]) -> Array:
         """The positions of all nodes."""
@@ -112,6 +124,17 @@ class Statics(eqx.Module):
         """The potential and its gradient, minus the forces, which a shorter program computes than JAX would make."""
         x = self.positions(unknown, load.positions)
         return self(unknown, load), -self.unknown(self.forces(x, load))
+
+    def hessian_nonzeros(self, unknown: Float[Array, " unknowns"], load: Load) -> Float[Array, " nonzeros"]:
+        """The nonzeros of the potential's Hessian in the free coordinates, in the order of the pattern."""
+        x = self.positions(unknown, load.positions)
+        blocks = element_hessians(self.mesh, x, load.mu, load.lam)
+        total = jnp.zeros(self.pattern.count + 1, x.dtype).at[self.element_places].add(blocks)
+        if load.surface is not None:
+            # a node's contact force depends on its own position alone: three products show the blocks of all nodes
+            product = lambda axis: jax.jvp(lambda x: self.contact_forces(x, load), (x,), (jnp.zeros_like(x) + axis,))[1]
+            total = total.at[self.node_places].add(-jax.vmap(product, out_axes=-1)(jnp.eye(3, dtype=x.dtype)[:, None]))
+        return total[:-1]
 
     def forces(self, x: Float[Array, "nodes 3"], load: Load) -> Float[Array, "nodes 3"]:
         """All forces on the nodes; on prescribed coordinates, minus what holds them."""
@@ -167,7 +190,7 @@ class Statics(eqx.Module):
 
 
 class Loaded(eqx.Module):
-    """The potential under one load, and its gradient."""
+    """The potential under one load, its gradient and the nonzeros of its Hessian."""
 
     statics: Statics
     load: Load
@@ -179,6 +202,10 @@ class Loaded(eqx.Module):
     def value_and_gradient(self, unknown: Float[Array, " unknowns"]) -> tuple[Array, Array]:
         """The potential and its gradient."""
         return self.statics.value_and_gradient(unknown, self.load)
+
+    def hessian_nonzeros(self, unknown: Float[Array, " unknowns"]) -> Array:
+        """The nonzeros of the Hessian."""
+        return self.statics.hessian_nonzeros(unknown, self.load)
 
 
 def static_equilibrium(

@@ -4,7 +4,9 @@ In a tetrahedron with the rest volume ``V`` and the gradients :math:`\nabla N_a`
 
 .. math::
     F = \sum_a x_a \nabla N_a^\top, \qquad U = \sum_{\text{tets}} V\, W(F), \qquad
-    f_a = -\frac{\partial U}{\partial x_a} = -\sum_{\text{tets}} V\, P(F)\, \nabla N_a .
+    f_a = -\frac{\partial U}{\partial x_a} = -\sum_{\text{tets}} V\, P(F)\, \nabla N_a, \qquad
+    \frac{\partial^2 U}{\partial x_a\, \partial x_b} = \sum_{\text{tets}} V\,
+    \frac{\partial P}{\partial F} : \nabla N_a \otimes \nabla N_b .
 
 Units are the caller's, and only have to agree with each other.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -132,14 +135,33 @@ class TetMesh(eqx.Module):
 
     def pattern(self, free: Any = None) -> Pattern:
         """Where a Hessian can be nonzero, in all coordinates of the nodes or in those of a mask of nodes and axes."""
-        free = np.ones((self.count, 3), bool) if free is None else np.asarray(free)
-        same_shape("free", free, "the mesh's nodes and axes", (self.count, 3))
-        free = free.ravel()
-        coordinates = 3 * np.asarray(self.tets)[:, :, None] + np.arange(3)
-        place = np.where(free, np.cumsum(free) - 1, -1)[coordinates.reshape(-1, 12)]
-        i, j = np.repeat(place, 12, axis=1).ravel(), np.tile(place, (1, 12)).ravel()
+        free = self._free(free)
+        i, j = self._pairs(free)
         kept = (i >= 0) & (j >= 0)
         return Pattern(i[kept], j[kept], (int(free.sum()),) * 2)
+
+    def element_places(self, free: Any = None) -> Int[np.ndarray, "tets 4 3 4 3"]:
+        """Where each element of :func:`element_hessians` is added among the nonzeros of :meth:`pattern`.
+
+        Elements of coordinates that are not free have the place after the last one.
+        """
+        free = self._free(free)
+        pattern = self.pattern(free)
+        i, j = self._pairs(free)
+        size = pattern.shape[0]
+        places = np.searchsorted(pattern.rows * size + pattern.columns, i * size + j)
+        return np.where((i >= 0) & (j >= 0), places, pattern.count).reshape(-1, 4, 3, 4, 3)
+
+    def _free(self, free: Any) -> np.ndarray:
+        free = np.ones((self.count, 3), bool) if free is None else np.asarray(free)
+        same_shape("free", free, "the mesh's nodes and axes", (self.count, 3))
+        return free
+
+    def _pairs(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of coordinates of one tetrahedron, as places among the free ones, -1 for the others."""
+        coordinates = 3 * np.asarray(self.tets, np.int64)[:, :, None] + np.arange(3)
+        place = np.where(free.ravel(), np.cumsum(free) - 1, -1)[coordinates.reshape(-1, 12)]
+        return np.repeat(place, 12, axis=1).ravel(), np.tile(place, (1, 12)).ravel()
 
 
 def signed_volumes(nodes: np.ndarray, tets: np.ndarray) -> np.ndarray:
@@ -212,3 +234,21 @@ def internal_forces(mesh: TetMesh, x: Float[Array, "nodes 3"], mu: Any, lam: Any
     along = lambda a, i: sum(stress[i][j] * mesh.gradients[:, a, j] for j in range(3))
     corners = [jnp.stack([-mesh.volumes * along(a, i) for i in range(3)], axis=-1) for a in range(4)]
     return mesh.gather(jnp.stack(corners, axis=1))
+
+
+def element_hessians(mesh: TetMesh, x: Float[Array, "nodes 3"], mu: Any, lam: Any) -> Float[Array, "tets 4 3 4 3"]:
+    r"""The second derivatives of each tetrahedron's energy by the positions of its corners.
+
+    Element ``(a, i, b, j)`` is :math:`V \sum_{kl} \partial P_{ik} / \partial F_{jl}\, \partial_k N_a\, \partial_l N_b`.
+    The sum over the tetrahedra, each at its :meth:`TetMesh.element_places`, is the Hessian of :func:`elastic_energy`.
+    """
+    F = _gradients(mesh, x)
+
+    def column(along: Array) -> Array:
+        tangent = tuple(tuple(along[j, l] * jnp.ones_like(F[j][l]) for l in range(3)) for j in range(3))
+        return stacked(jax.jvp(lambda F: stress_of_components(F, mu, lam), (F,), (tangent,))[1])
+
+    # (jl, tets, i, k): one program for the nine columns
+    moduli = jax.vmap(column)(jnp.eye(9, dtype=x.dtype).reshape(9, 3, 3)).reshape(3, 3, -1, 3, 3)
+    half = jnp.einsum("jltik,tbl->tikbj", moduli, mesh.volumes[:, None, None] * mesh.gradients)
+    return jnp.einsum("tikbj,tak->taibj", half, mesh.gradients)

@@ -89,7 +89,7 @@ def equilibrium_table(result: Result) -> Table:
         ["tetrahedra", *pair(lambda one: f"{one.tets}")],
         ["unknowns", *pair(lambda one: f"{one.unknowns}")],
         ["nonzeros of the Hessian", *pair(lambda one: f"{one.nonzeros}")],
-        ["products that find them", *pair(lambda one: f"{one.colors}")],
+        ["products with it that would find them, not taken", *pair(lambda one: f"{one.colors}")],
         ["Newton's steps", *pair(lambda one: f"{one.newton}")],
     ]
     if block:
