@@ -30,8 +30,8 @@ class OwnGradient:
             own: Any = fun.func
             return cls(fun, as_function(partial(own.value_and_gradient, **fun.keywords), "value_and_gradient"))
         inside = fun.restored() if isinstance(fun, Module) else fun
-        hidden = isinstance(fun, Module) or not hasattr(fun, "close")
-        return cls(fun) if hidden and callable(getattr(inside, "value_and_gradient", None)) else fun
+        wrapped = isinstance(fun, Module) or not hasattr(fun, "close")
+        return cls(fun) if wrapped and callable(getattr(inside, "value_and_gradient", None)) else fun
 
     @property
     def func(self) -> Any:
