@@ -1,6 +1,6 @@
 """What each judgement of the solvers buys: right answers, wrong claims, failures and steps, with it and without.
 
-    python benchmarks/judgements.py [--solvers BFGS,Newton] [--without home,run_away] [--only wood,valley] [--json FILE]
+    python benchmarks/judgements.py [--solvers BFGS,Newton] [--without leaps,diverging] [--only wood] [--json FILE]
 
 A judgement is a row of `src/dini/solvers/judge/_margins.py`; the environment variable `DINI_WITHOUT` turns some off
 by their names. `--ledger` makes the table of all: each is turned off in a process of its own.
@@ -127,10 +127,10 @@ OWN = {
 ENDLESS = ("falls", "separable")
 #: tests that fail without a judgement of which these functions may need nothing
 HELD = {
-    "hidden_difference": "test_least_squares_that_nearly_interpolate[NonlinearCG-0.01]",
+    "value_slack": "test_least_squares_that_nearly_interpolate[NonlinearCG-0.01]",
     "leaps": "test_no_minimum[NonlinearCG-float32]",
-    "drowning_share": "test_no_minimum[NonlinearCG-float32]",
-    "settled": "test_newton_ends_where_the_gradient_is_rounding",
+    "gradient_rounding": "test_no_minimum[NonlinearCG-float32]",
+    "decrease_is_rounding": "test_newton_ends_where_the_gradient_is_rounding",
     "patience": "test_single_precision_ends_at_its_rounding_level[NonlinearCG]",
 }
 

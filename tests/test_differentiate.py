@@ -1,4 +1,4 @@
-"""Derivatives at points that are handed in."""
+"""Derivatives at given points."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def test_a_closure_and_a_part_of_the_problem():
 
 def test_a_point_that_is_no_solution():
     problem = dini.Minimize(loss)
-    with pytest.raises(dini.SolveError, match="the point that was handed in: CONDITION after 0 steps"):
+    with pytest.raises(dini.SolveError, match="the given point: CONDITION after 0 steps"):
         dini.differentiate(problem, jnp.ones(2), A)
     batch = jnp.stack([jnp.arcsinh(A), jnp.ones(2), jnp.full(2, jnp.nan)])
     found = jax.vmap(lambda x: dini.differentiate(problem, x, A))(batch)
@@ -154,9 +154,9 @@ def test_a_certificate():
 
 def test_what_is_refused():
     problem = dini.Minimize(loss)
-    with pytest.raises(TypeError, match=r"differentiate takes Implicit\(\)"):
+    with pytest.raises(TypeError, match=r"differentiate supports Implicit\(\)"):
         dini.differentiate(problem, A, A, differentiation=dini.Unrolled())
-    with pytest.raises(TypeError, match="multipliers belong to a program"):
+    with pytest.raises(TypeError, match="Only a program has multipliers"):
         dini.differentiate(problem, A, A, multipliers=jnp.ones(1))
     program = dini.QuadraticProgram(Q=jnp.eye(3), c=jnp.ones(3), **PROGRAM)
     with pytest.raises((TypeError, ValueError), match=r"starting point must have.*Multipliers"):

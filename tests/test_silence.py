@@ -342,7 +342,7 @@ def test_bad_input_is_named():
         "dini.sets": lambda: dini.minimize(square, jnp.ones(2), constraint=penalties.L1(1.0)),
         "dini.penalties": lambda: dini.minimize(square, jnp.ones(2), penalty=sets.Box(0.0, 1.0)),
         "call it": lambda: dini.Minimize(square, constraint=sets.NonNegative),
-        "keeps bounds": lambda: quiet(
+        "supports bounds": lambda: quiet(
             dini.LeastSquares(lambda x: x - 1, constraint=sets.Intersection([sets.Box(0.0, 1.0)])),
             dini.LevenbergMarquardt(),
             jnp.ones(2),

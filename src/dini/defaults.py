@@ -156,12 +156,12 @@ class Default(Solver):
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
 
 
-def settled(
+def resolved(
     solver: AnySolver, differentiation: Any, problem: AnyProblem, x: Tree, args: tuple[Tree, ...], *, plain: bool
 ) -> tuple[Any, Any, str]:
     """Return the solver, how to differentiate, and the name of what was chosen, if something was."""
     if isinstance(solver, Resumed | Counted):
-        inner, differentiation, name = settled(solver.solver, differentiation, problem, x, args, plain=True)
+        inner, differentiation, name = resolved(solver.solver, differentiation, problem, x, args, plain=True)
         return (dataclasses.replace(solver, solver=inner) if name else solver), differentiation, name
     if not isinstance(solver, Default):
         return solver, differentiation, ""
@@ -246,10 +246,10 @@ def _derivative(fun: Any, x: Tree) -> _Seen | None:
     return _Seen(not any(reached(jaxpr, point)), cost(jaxpr, [not at for at in point]))
 
 
-def _sparse(fun: Any, x: Tree, spent: Cost) -> Any:
+def _sparse(fun: Any, x: Tree, costs: Cost) -> Any:
     """Return the linear solver for the pattern of the derivative, where that is a narrow band or can be made one."""
     size = trees.size(x)
-    if size <= _FULL or spent.products >= size**2 or spent.largest > _LARGEST_SPARSE * size or not _batches(fun, x):
+    if size <= _FULL or costs.products >= size**2 or costs.largest > _LARGEST_SPARSE * size or not _batches(fun, x):
         return None
     try:
         with sparse_only():

@@ -1,4 +1,4 @@
-"""The derivative at a point that somebody hands in: a solution from anywhere."""
+"""The derivative of a solution that another program has computed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _IMPLICIT = Implicit()
 
 @record
 class _HandedIn(Solver):
-    """Returns the starting point, if the problem's condition holds there."""
+    """Returns the starting point, where the problem's condition is tested."""
 
     solves = (
         Minimize,
@@ -61,7 +61,7 @@ class _HandedIn(Solver):
     @property
     def name(self) -> str:
         """The name for messages."""
-        return "the point that was handed in"
+        return "the given point"
 
     def run(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Test the point."""
@@ -79,57 +79,58 @@ def differentiate(
     atol: Any = None,
     on_failure: OnFailure = "raise",
 ) -> Solution:
-    r"""Return a solution of a problem that was found anywhere as a differentiable function of the problem's parameters.
+    r"""Return a given solution of a problem, by any method, as a differentiable function of the problem's parameters.
 
-    Nothing is solved: ``solution.x`` is ``x``, with the derivative that the implicit function theorem gives it,
+    Nothing is solved: ``solution.x`` is ``x``, with the derivative of the implicit function theorem,
 
     .. math:: \partial x = -(\partial_1 F)^{-1}\, \partial_2 F ,
 
-    in what :func:`dini.solve` would differentiate: ``args``, arrays in the problem, values that its functions close
-    over. It does not matter how ``x`` was found, nor whether it was computed outside of JAX. What is handed in is held
-    against the problem's condition first, as what a solver returns is: a point that is no solution fails with
-    ``Status.CONDITION`` and has no derivative. For an estimate of the derivative's error take
-    ``differentiation=dini.Implicit(certify=True)``, or the functions of :mod:`dini.certified` at the same point.
+    with respect to the parameters, as in :func:`dini.solve`: ``args``, arrays in the problem, and values that its
+    functions close over. ``x`` may be computed by any method, also outside of JAX. First the problem's condition is
+    tested at ``x``: a point that is no solution fails with ``Status.CONDITION`` and has no derivative. For an estimate
+    of the derivative's error use ``differentiation=dini.Implicit(certify=True)``, or the functions of
+    :mod:`dini.certified` at the same point.
 
     Parameters
     ----------
     problem
         The problem that ``x`` solves.
     x
-        The solution. Of a :class:`dini.NonlinearProgram` or :class:`dini.QuadraticProgram` the primal variable alone;
-        of these and others whose unknown is a pair, it may be the whole :class:`dini.problems.PrimalDual`.
+        The solution. For a :class:`dini.NonlinearProgram` or a :class:`dini.QuadraticProgram` it is the primal variable
+        alone. For these and other problems whose unknown is a pair, it may also be the
+        :class:`dini.problems.PrimalDual`.
     args
         The problem's arguments.
     multipliers
-        Of a program, where they are known: a :class:`dini.problems.Multipliers` (those of a cone program are an array
-        and must be known). Default: those that leave least of the Lagrangian's gradient, see
-        :class:`dini.problems.Multipliers` for their signs.
+        The multipliers of a program, if they are known: a :class:`dini.problems.Multipliers`, which describes their
+        signs. The multipliers of a cone program are an array and are required. Default: those that minimize the norm of
+        the Lagrangian's gradient.
     differentiation
         :class:`dini.Implicit`, with a condition and a linear solver.
     rtol
-        How well the condition must hold: its residual must be at most ``rtol`` times that of a point that is wrong by
-        the size of ``x`` (of programs, relative to the condition's own terms). Default: the fourth root of the unit
+        The tolerance of the condition: its residual must be at most ``rtol`` times that of a point that is wrong by the
+        size of ``x``. For programs it is relative to the condition's own terms. Default: the fourth root of the unit
         roundoff, or zero where ``atol`` is given.
     atol
-        A residual of this size is always good enough. Default: zero.
+        A residual of this size is always sufficient. Default: zero.
     on_failure
         As in :func:`dini.solve`.
 
     Returns
     -------
     Solution
-        With ``x``, ``value``, ``status``, and ``multipliers`` of a program whose primal variable was given.
+        With ``x``, ``value`` and ``status``; for a program whose primal variable was given, with ``multipliers``.
 
     Raises
     ------
     SolveError
-        Where ``x`` is no solution.
+        If ``x`` is no solution.
     TypeError
-        Where ``x``, the arguments or the multipliers do not fit the problem, or for another mode of differentiation.
+        If ``x``, the arguments or the multipliers do not fit the problem, or for another mode of differentiation.
 
     Examples
     --------
-    SciPy has found a minimum; its derivative in the parameter:
+    The derivative of a minimum that SciPy has computed, with respect to the parameter:
 
     >>> import dini, jax, jax.numpy as jnp, numpy as np, scipy.optimize
     >>> problem = dini.Minimize(lambda x, a: jnp.sum(jnp.cosh(x) - a * x))
@@ -139,22 +140,22 @@ def differentiate(
     [[1.    0.   ]
      [0.    0.707]]
 
-    A point that is none:
+    A point that is no minimum:
 
     >>> dini.Status(int(dini.differentiate(problem, jnp.ones(2), a, on_failure="ignore").status)).name
     'CONDITION'
     """
     if not isinstance(differentiation, Implicit):
         raise TypeError(
-            "differentiate takes Implicit(), since there are no steps that led to the point: given "
+            "differentiate supports Implicit() only, since there are no steps to differentiate: given "
             f"{differentiation!r}."
         )
     programs = NonlinearProgram, QuadraticProgram
     if multipliers is not None and not isinstance(problem, (*programs, ConeProgram)):
-        raise TypeError(f"multipliers belong to a program: given {multipliers!r} with {problem!r}.")
+        raise TypeError(f"Only a program has multipliers: given {multipliers!r} with {problem!r}.")
     whole = isinstance(x, PrimalDual)
     if whole and multipliers is not None:
-        raise TypeError("x is a pair that has multipliers: give the pair or multipliers, not both.")
+        raise TypeError("x is a pair that contains multipliers: give the pair or multipliers, not both.")
     if not whole and isinstance(problem, ConeProgram):
         if multipliers is None:
             raise TypeError("differentiate needs the multipliers of a cone program: give multipliers=.")
@@ -176,7 +177,7 @@ def _paired(
 ) -> PrimalDual:
     """Return the unknown of a program at a primal variable."""
     if multipliers is None:
-        # the size and the kind are told as a solve tells them
+        # raises the errors of a solve about the shape and the type of x
         problem.start(x, *args)
         return recovered(problem, x, *args)
     multipliers = Multipliers(*multipliers) if isinstance(multipliers, tuple) else multipliers

@@ -12,7 +12,7 @@ import jax.core
 import jax.numpy as jnp
 
 from . import trees, xla
-from .defaults import Default, settled
+from .defaults import Default, resolved
 from .differentiation import Differentiation, Implicit
 from .differentiation._value import objective_at
 from .entry import Problem, as_solver, check_continuation, check_settings, check_steps, explain_call, on_reals
@@ -64,7 +64,7 @@ def _solve(
     complex_unknown = trees.has_complex(x)
     x = trees.to_real(x)
     plain = return_state or monitor is not None
-    solver, differentiation, chosen = settled(solver, differentiation, problem, x, args, plain=plain)
+    solver, differentiation, chosen = resolved(solver, differentiation, problem, x, args, plain=plain)
     solver.check(problem, x)
     if trees.size(x):
         given = problem, solver, x, args, monitor, on_failure
@@ -273,7 +273,7 @@ def _solve_in_time(
     chosen = ""
     real, x = on_reals(problem, _check_unknown(init))
     if isinstance(solver, Default):  # groups of steps need the chosen solver
-        solver, differentiation, chosen = settled(solver, differentiation, real, x, args, plain=True)
+        solver, differentiation, chosen = resolved(solver, differentiation, real, x, args, plain=True)
     begin = lambda: solver.init(real, x, *args) if state is None else state
 
     def run(resumed: Resumed, init: Tree) -> Solution:

@@ -44,7 +44,7 @@ FLOORS = [
     (("batches", "iterators"), "`solve` for batches of problems and for streams of data"),
     (
         ("certified", "handed_in", "one_sided"),
-        "derivatives with an estimate of their error; at points that are handed in; at kinks",
+        "derivatives with an estimate of their error; at given points; at kinks",
     ),
     (("nearest_programs",), "what a quadratic program becomes whose constraints contradict one another"),
     (

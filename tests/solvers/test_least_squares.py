@@ -306,7 +306,7 @@ BAD = [
     (
         lambda: dini.solve(dini.LeastSquares(decay, constraint=dini.sets.Simplex()), LevenbergMarquardt(), START, Y),
         TypeError,
-        "LevenbergMarquardt keeps bounds, such as dini.sets.Box: given the constraint Simplex",
+        "LevenbergMarquardt supports bounds, such as dini.sets.Box: given the constraint Simplex",
     ),
     (
         lambda: dini.solve(dini.LeastSquares(decay, constraint=dini.sets.Box(0.0)), dini.GaussNewton(), START, Y),

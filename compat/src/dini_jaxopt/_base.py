@@ -197,7 +197,7 @@ class IterativeSolver(Solver):
             )
         return most
 
-    def _told(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
+    def _state_of(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
         """Return the state of a solution for users."""
         del solver, problem, given
         state = solution.state.state
@@ -242,7 +242,8 @@ class IterativeSolver(Solver):
         )
         if untraced() and self._most() > 0:
             self._warn_unless_met(solution.status, stacklevel=3)
-        state = None if solution.state is None else self._told(solution, solver, problem, given)  # nothing was unknown
+        # without a state, nothing was unknown
+        state = None if solution.state is None else self._state_of(solution, solver, problem, given)
         return OptStep(solution.x, state)
 
     def _run_in_python(self, params: Any, *args: Any, **kwargs: Any) -> OptStep:

@@ -69,9 +69,9 @@ class DiniSolver(IterativeSolver):
         """Return dini's state in one of JAXopt's."""
         return state.solver_state
 
-    def _fields(self, told: dict[str, Any]) -> dict[str, Any]:
+    def _fields(self, readings: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of JAXopt's state that dini's tells of."""
-        fields = {theirs: told[ours] for theirs, ours in _READINGS.items() if ours in told}
+        fields = {theirs: readings[ours] for theirs, ours in _READINGS.items() if ours in readings}
         for name in ("grad", "velocity", "descent_direction"):
             if name in fields:
                 fields[name] = trees.from_real(fields[name])
@@ -89,9 +89,11 @@ class DiniSolver(IterativeSolver):
         """Return the solver for iterations by hand."""
         return self._iterated()
 
-    def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
+    def _state(
+        self, readings: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None
+    ) -> Any:
         """Return the state for users, of what dini's tells; ``known`` are value and gradient."""
-        fields = self._fields(told)
+        fields = self._fields(readings)
         if known is not None:
             fields |= {"value": known[0], "grad": trees.from_real(known[1])}
         if "grad" in fields:
@@ -112,11 +114,11 @@ class DiniSolver(IterativeSolver):
         del problem, x, given
         return state
 
-    def _told(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
+    def _state_of(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
         if isinstance(solution.state, UpdatesState):
-            return super()._told(solution, solver, problem, given)
-        told = solver.readings(trees.to_real(solution.x), solution.state)
-        state = self._state(told, solution.stats.steps, solution.state, told.get("aux", solution.aux))
+            return super()._state_of(solution, solver, problem, given)
+        readings = solver.readings(trees.to_real(solution.x), solution.state)
+        state = self._state(readings, solution.stats.steps, solution.state, readings.get("aux", solution.aux))
         return self._measured(state, problem, solution.x, given)._replace(status=solution.status)
 
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -127,16 +129,16 @@ class DiniSolver(IterativeSolver):
         start = begun_evaluated if "grad" in self.state_type._fields else begun
         with evaluating_the_start(type(self).__name__):
             known = start(solver, problem, params, given)
-            told = solver.readings(trees.to_real(params), known[0])
-            return self._measured(self._state(told, jnp.zeros((), jnp.int32), *known), problem, params, given)
+            readings = solver.readings(trees.to_real(params), known[0])
+            return self._measured(self._state(readings, jnp.zeros((), jnp.int32), *known), problem, params, given)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""
         problem, given = self._stated(*args, **kwargs)
         params, stepper = self._start(params, given), self._stepper()
         params, iteration, aux = advanced(stepper, problem, params, self._resumed(state), given)
-        told = stepper.readings(trees.to_real(params), iteration)
-        new = self._measured(self._state(told, state.iter_num + 1, iteration, aux), problem, params, given)
+        readings = stepper.readings(trees.to_real(params), iteration)
+        new = self._measured(self._state(readings, state.iter_num + 1, iteration, aux), problem, params, given)
         if self.verbose:
             self.log_info(new)
         return OptStep(params, new)
@@ -222,10 +224,10 @@ class _Descent(Minimizer):
         step_size = None if self._searches() else self.stepsize
         return super()._method(step_size=step_size, acceleration=self.acceleration, **settings)
 
-    def _fields(self, told: dict[str, Any]) -> dict[str, Any]:
-        plain = {"t": jnp.ones_like(told["step_size"]), "velocity": None}
-        moved = {"t": told.get("momentum"), "velocity": trees.from_real(told.get("extrapolated"))}
-        return super()._fields(told) | (moved if self.acceleration else plain)
+    def _fields(self, readings: dict[str, Any]) -> dict[str, Any]:
+        plain = {"t": jnp.ones_like(readings["step_size"]), "velocity": None}
+        moved = {"t": readings.get("momentum"), "velocity": trees.from_real(readings.get("extrapolated"))}
+        return super()._fields(readings) | (moved if self.acceleration else plain)
 
 
 class Proximal(_Descent, Composite):
@@ -281,8 +283,10 @@ class Searching(Minimizer):
             return super()._method(step_size=self.stepsize, scaled=scaled, **settings)
         return super()._method(line_search=self._search(), **settings)
 
-    def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        state = super()._state(told, iter_num, iteration, aux, known)
+    def _state(
+        self, readings: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None
+    ) -> Any:
+        state = super()._state(readings, iter_num, iteration, aux, known)
         failed = (iteration.status != Status.RUNNING) & (iteration.status != Status.CONVERGED)
         trials = jnp.maximum(iteration.steps - 1, 0)
         return state._replace(failed_linesearch=failed, num_grad_eval=iteration.steps, num_linesearch_iter=trials)
@@ -348,8 +352,10 @@ class Stochastic(Minimizer, StochasticSolver):
         # a batch whose gradient is small is no end
         return self._iterated().fixed_steps()
 
-    def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        state = super()._state(told, iter_num, iteration, aux, known)
+    def _state(
+        self, readings: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None
+    ) -> Any:
+        state = super()._state(readings, iter_num, iteration, aux, known)
         if "internal_state" not in self.state_type._fields:
             return state
         # the transformation's state is in the state once, where a user may change it
@@ -370,8 +376,8 @@ class Stochastic(Minimizer, StochasticSolver):
             aux = aux_at(solver, problem, start, given) if self.has_aux else None
         # the value at the start is that of no step: the next one evaluates it
         iteration = solver.init(problem, start, given)
-        told = solver.readings(trees.to_real(start), iteration)
-        return self._state(told, jnp.zeros((), jnp.int32), iteration, aux)
+        readings = solver.readings(trees.to_real(start), iteration)
+        return self._state(readings, jnp.zeros((), jnp.int32), iteration, aux)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""

@@ -195,8 +195,8 @@ def advanced(solver: Any, problem: Any, x: Any, state: Iteration, *args: Any) ->
 
 def _aux(solver: Any, problem: Any, x: Any, state: Iteration, args: tuple[Any, ...]) -> Any:
     """Return the auxiliary output, of the step where the method keeps it."""
-    told = solver.readings(x, state)
-    return told["aux"] if "aux" in told else problem.aux(x, *args)
+    readings = solver.readings(x, state)
+    return readings["aux"] if "aux" in readings else problem.aux(x, *args)
 
 
 @by_hand

@@ -132,7 +132,7 @@ class Settings:
     #: whether a program without a solution raises where that is known
     raises: bool = False
     #: whether the caller looks at the status, and need not be warned of such a program
-    told: bool = False
+    checks_status: bool = False
 
 
 def solved(settings: Settings, problem: Any, primal: Any = None, multipliers: Any = None) -> End:
@@ -163,7 +163,7 @@ def _warn_unless_solved(settings: Settings, status: Status) -> None:
         warnings.warn(f"{text} The last point is returned.", SolveWarning, stacklevel=4)
     elif settings.raises:
         raise ValueError(text) from SolveError(text, status)
-    elif not settings.told or status == Status.NOT_CONVEX:
+    elif not settings.checks_status or status == Status.NOT_CONVEX:
         warnings.warn(f"{text} The returned point is NaN.", SolveWarning, stacklevel=4)
 
 

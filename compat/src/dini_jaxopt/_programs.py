@@ -109,9 +109,9 @@ class _BoxForm(IterativeSolver):
 
     def settings(self, owner: str) -> Settings:
         """Return how a program is solved."""
-        told = self.check_primal_dual_infeasability is True
+        checks_status = self.check_primal_dual_infeasability is True
         method = self.maxiter, self.implicit_diff_solve, self.rho_start, self.momentum
-        return Settings(owner, *method, raises=not self.jit, told=told)
+        return Settings(owner, *method, raises=not self.jit, checks_status=checks_status)
 
     def _image(self, params_eq: Any, x: Any) -> Any:
         return (tree_dot if self.matvec_A is None else self.matvec_A)(params_eq, x)
@@ -181,12 +181,12 @@ class _BoxForm(IterativeSolver):
         program = self._program(params.primal[0], params_obj, params_eq, params_ineq)
         method = self._method()
         at, inner = method.step(program.problem, program.start(params), state.solver_state)
-        told = method.readings(at, inner)
+        readings = method.readings(at, inner)
         step = at.primal, at.dual.equality, state.iter_num + 1
-        new = program.state(*step, state.error, state.status, told["weight"], inner)
+        new = program.state(*step, state.error, state.status, readings["weight"], inner)
         error = jnp.maximum(trees.max_abs(new.primal_residuals), trees.max_abs(new.dual_residuals))
-        status = jnp.where(told["status"] == Status.DUAL_INFEASIBLE, DUAL_INFEASIBLE, UNSOLVED)
-        status = jnp.where(told["status"] == Status.PRIMAL_INFEASIBLE, PRIMAL_INFEASIBLE, status)
+        status = jnp.where(readings["status"] == Status.DUAL_INFEASIBLE, DUAL_INFEASIBLE, UNSOLVED)
+        status = jnp.where(readings["status"] == Status.PRIMAL_INFEASIBLE, PRIMAL_INFEASIBLE, status)
         status = jnp.where((status == UNSOLVED) & (error <= self.tol), SOLVED, status)
         new = new._replace(error=error, status=status.astype(jnp.int32))
         if self.verbose:

@@ -53,8 +53,8 @@ class _Bracketed(DiniSolver):
         del init_params, given
         return jnp.asarray(0.5 * (jnp.asarray(self.lower, float) + jnp.asarray(self.upper, float)))
 
-    def _fields(self, told: dict[str, Any]) -> dict[str, Any]:
-        (a, b), (at_a, at_b) = told["bracket"], told["bracket_values"]
+    def _fields(self, readings: dict[str, Any]) -> dict[str, Any]:
+        (a, b), (at_a, at_b) = readings["bracket"], readings["bracket_values"]
         return {
             "low": jnp.minimum(a, b),
             "high": jnp.maximum(a, b),

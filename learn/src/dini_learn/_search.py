@@ -84,7 +84,7 @@ Evaluate = Callable[[np.ndarray], At]
 
 
 class _Enough(Exception):
-    """All evaluations are spent."""
+    """All evaluations are used."""
 
 
 def _better(at: At, best: At | None) -> bool:

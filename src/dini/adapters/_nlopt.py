@@ -186,8 +186,8 @@ class _Run(NamedTuple):
                 f"NLopt rejected {self.algorithm} for this problem or these settings ({solver.get_errmsg()}). Global "
                 "algorithms need finite bounds, and some algorithms need an inner one (local=)."
             ) from error
-        spent = solver.last_optimize_result() == nlopt.MAXEVAL_REACHED
-        return point, Status.MAX_STEPS if spent else Status.RUNNING
+        out_of_steps = solver.last_optimize_result() == nlopt.MAXEVAL_REACHED
+        return point, Status.MAX_STEPS if out_of_steps else Status.RUNNING
 
     def _tolerances(self, parts: list[np.ndarray], i: int, start: np.ndarray) -> np.ndarray:
         """Return what counts as satisfied of each constraint: a share of its terms at the start."""

@@ -141,7 +141,7 @@ class Optimistix(Adapter):
             run, fun = optx.fixed_point, lambda y, given: given[0].map(y, *given[1])
         options = dict(self.options) or None
         end = run(fun, self.solver(), x, given, options, max_steps=self.max_steps, throw=False)
-        spent = end.result == optx.RESULTS.nonlinear_max_steps_reached
-        status = jnp.where(spent, Status.MAX_STEPS, Status.STALLED)
+        out_of_steps = end.result == optx.RESULTS.nonlinear_max_steps_reached
+        status = jnp.where(out_of_steps, Status.MAX_STEPS, Status.STALLED)
         status = jnp.where(end.result == optx.RESULTS.successful, Status.RUNNING, status).astype(jnp.int32)
         return end.value, Found(end.value, end.stats["num_steps"], status)

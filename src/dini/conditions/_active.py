@@ -199,13 +199,13 @@ class ActiveConstraints(Condition):
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
         """
-        settled = self.at(problem, x, *args)
-        force, size, rows = settled.step_size
-        left = settled(problem, x, *args)
+        fixed = self.at(problem, x, *args)
+        force, size, rows = fixed.step_size
+        left = fixed(problem, x, *args)
         primal, dual = x.primal, x.dual
         equal, values = problem.constraints(primal, *args)
         flat, unravel = jax.flatten_util.ravel_pytree(primal)
-        work = _work(problem, x, settled.step_size, *args)
+        work = _work(problem, x, fixed.step_size, *args)
         own = jax.tree.map(lambda f, u: f * u, left.primal, primal)
         parts = [trees.max_abs(left.primal) / force, trees.max_abs(own) / work]
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args))(flat)
@@ -220,26 +220,26 @@ class ActiveConstraints(Condition):
             parts.append(trees.max_abs(jax.tree.map(beside, equal, jacobian[0])))
         if values is not None:
             over = jax.tree.map(
-                lambda g, a, j: beside(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1]
+                lambda g, a, j: beside(jnp.where(a, g, jnp.maximum(g, 0)), j), values, fixed.active[0], jacobian[1]
             )
             parts.append(trees.max_abs(over))
             wrong = jax.tree.map(
-                lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
+                lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, fixed.active[0], dual.inequality, rows
             )
             parts.append(trees.max_abs(wrong) / force)
-            idle = jax.tree.map(lambda a, m, g: jnp.where(a, 0, m * g), settled.active[0], dual.inequality, values)
+            idle = jax.tree.map(lambda a, m, g: jnp.where(a, 0, m * g), fixed.active[0], dual.inequality, values)
             parts.append(trees.max_abs(idle) / work)
         if dual.bounds is not None:
             lower, upper = problem.bounds(primal)
             over = jax.tree.map(lambda lo, hi, u: jnp.maximum(jnp.maximum(lo - u, u - hi), 0), lower, upper, primal)
             held = jax.tree.map(
                 lambda a, b, w: jnp.where(a, jnp.maximum(w, 0), jnp.where(b, jnp.minimum(w, 0), w)),
-                *settled.active[1:],
+                *fixed.active[1:],
                 dual.bounds,
             )
             # an element without room may be pushed to either side
             wrong = jax.tree.map(lambda lo, hi, w: jnp.where(lo == hi, 0, w), lower, upper, held)
-            tight = jax.tree.map(lambda a, b, gap: jnp.where(a | b, gap, 0), *settled.active[1:], left.dual.bounds)
+            tight = jax.tree.map(lambda a, b, gap: jnp.where(a | b, gap, 0), *fixed.active[1:], left.dual.bounds)
             parts += [trees.max_abs(over) / size, trees.max_abs(tight) / size, trees.max_abs(wrong) / force]
         return jnp.max(jnp.stack(parts))
 

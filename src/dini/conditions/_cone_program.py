@@ -91,8 +91,8 @@ class ConeKKT(Condition):
 
     def __call__(self, problem: Conic, x: Tree, *args: Tree) -> Tree:
         """Return the residual, a pair like ``x``."""
-        settled = self.at(problem, x, *args)
-        share = settled.step_size
+        fixed = self.at(problem, x, *args)
+        share = fixed.step_size
         stationary = problem.gradient(x.primal) + dot(problem.A.T, x.dual)
         slacks = _slacks(problem, x, share)
         return type(x)(stationary, slacks - share.rows * problem.cone.project(natural_argument(problem, x, share)))

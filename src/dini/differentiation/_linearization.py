@@ -95,17 +95,17 @@ def instantiated(primals: Tree, tangents: Tree) -> Any:
 def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Linearization:
     """Linearize a condition of a problem; ``parameters`` are the problem, its arguments and the condition."""
     problem, args, condition = parameters
-    settled = condition.at(problem, x, *args)
-    matvec, reduction = settled.linearize(problem, x, *args)
+    fixed = condition.at(problem, x, *args)
+    matvec, reduction = fixed.linearize(problem, x, *args)
 
     def function(u: Tree, parameters: Any) -> Any:
         problem, args, condition = parameters
         # what `at` fixed is a constant; what the condition holds itself is a parameter
-        return condition.settled_like(settled)(problem, u, *args)
+        return condition.settled_like(fixed)(problem, u, *args)
 
-    kinks = settled.kinks(problem, x, *args)
+    kinks = fixed.kinks(problem, x, *args)
     kinks = None if kinks is None else Kinks(*kinks)
     declared = problem.symmetric
-    sound = lambda: settled.sound(problem, x, *args)
+    sound = lambda: fixed.sound(problem, x, *args)
     smooth = condition.smooth and kinks is None
     return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound, smooth)

@@ -80,15 +80,15 @@ def _walk(jaxpr: Any, inputs: list[bool]) -> tuple[list[bool], Cost]:
         outputs = [True] * len(eqn.outvars)
         inner = called(eqn)
         if inner is not None:
-            outputs, spent = _walk(inner[0], enters)
+            outputs, own = _walk(inner[0], enters)
         else:
-            spent = _own(eqn, enters)
+            own = _own(eqn, enters)
         if eqn.effects:  # what is written somewhere may come back anywhere
             entered.update(v for v in jaxpr.outvars if not is_literal(v))
-        products += spent.products
-        loops |= spent.loops or eqn.primitive.name in ("scan", "while")
-        unbounded |= spent.unbounded or eqn.primitive.name == "while"
-        largest = max(largest, spent.largest, *(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars))
+        products += own.products
+        loops |= own.loops or eqn.primitive.name in ("scan", "while")
+        unbounded |= own.unbounded or eqn.primitive.name == "while"
+        largest = max(largest, own.largest, *(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars))
         entered.update(v for v, out in zip(eqn.outvars, outputs, strict=True) if out)
     return enter(jaxpr.outvars), Cost(products, largest, loops, unbounded)
 
@@ -105,16 +105,16 @@ def _own(eqn: Any, enters: list[bool]) -> Cost:
         out = eqn.params["dimension_numbers"].rhs_spec[0]
         return Cost(2.0 * result * sizes[1] / max(eqn.invars[1].aval.shape[out], 1), 0)
     fixed = enters[: scanned(eqn)[0]] if name == "scan" else []
-    spent = [
+    costs = [
         _walk(part, [*fixed, *[True] * (len(part.invars) - len(fixed))])[1]
         for part in map(_program, _parts(eqn.params))
         if part is not None
     ]
-    if not spent:
+    if not costs:
         return Cost(0, 0)
-    total = max(part.products for part in spent) if name == "cond" else sum(part.products for part in spent)
-    loops, unbounded = any(part.loops for part in spent), any(part.unbounded for part in spent)
-    return Cost(total * eqn.params.get("length", 1), max(part.largest for part in spent), loops, unbounded)
+    total = max(part.products for part in costs) if name == "cond" else sum(part.products for part in costs)
+    loops, unbounded = any(part.loops for part in costs), any(part.unbounded for part in costs)
+    return Cost(total * eqn.params.get("length", 1), max(part.largest for part in costs), loops, unbounded)
 
 
 def _parts(params: dict[str, Any]) -> list[Any]:

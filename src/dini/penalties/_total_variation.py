@@ -149,7 +149,7 @@ def _solve(y: Float[Array, " n"], threshold: Float[Array, ""]) -> Float[Array, "
             at = jnp.where(push, at, 2 * n)
             knots = jax.lax.dynamic_update_index_in_dim(knots, jnp.stack(row), at, 0)
         sign = jnp.where(left, 1, -1).astype(y.dtype)
-        settled = ~drop & left
+        left_done = ~drop & left
         coming = y[jnp.minimum(i + 1, n - 1)]
         # the right end begins with the rightmost line, the next element with the leftmost one
         right_line = jnp.where(i == 0, 0, threshold) - y[i]
@@ -164,11 +164,11 @@ def _solve(y: Float[Array, " n"], threshold: Float[Array, ""]) -> Float[Array, "
             jnp.where(
                 drop,
                 offset + sign * shift,
-                jnp.where(last, offset, jnp.where(settled, right_line, -threshold - coming)),
+                jnp.where(last, offset, jnp.where(left_done, right_line, -threshold - coming)),
             ),
-            jnp.where(settled, slope, slope_left),
-            jnp.where(settled, offset, offset_left),
-            jnp.where(settled, crossing, bottom),
+            jnp.where(left_done, slope, slope_left),
+            jnp.where(left_done, offset, offset_left),
+            jnp.where(left_done, crossing, bottom),
         )
 
     _, intervals, _, _, _, _, slope, offset, *_ = jax.lax.fori_loop(0, 4 * n, turn, start)

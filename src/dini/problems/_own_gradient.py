@@ -33,8 +33,8 @@ class OwnGradient:
             bound = lambda name: as_function(partial(getattr(own, name), **fun.keywords), name)
             nonzeros = bound("hessian_nonzeros") if _has_nonzeros(type(own)) else None
             return cls(fun, bound("value_and_gradient"), nonzeros)
-        hidden = isinstance(fun, Module) or not hasattr(fun, "close")
-        return cls(fun) if hidden and _has_gradient(_restored(fun)) else fun
+        wrapped = isinstance(fun, Module) or not hasattr(fun, "close")
+        return cls(fun) if wrapped and _has_gradient(_restored(fun)) else fun
 
     @property
     def func(self) -> Any:

@@ -149,7 +149,7 @@ class _Found(NamedTuple):
     ratio: jax.Array
     error: jax.Array
     sweeps: jax.Array
-    settled: jax.Array
+    converged: jax.Array
 
 
 def _cones(parts: tuple[Any, ...]) -> bool:
@@ -214,10 +214,10 @@ def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Tree) -> _Fo
         sweeps, p, missed = search(target, found.increments * (ratio / found.ratio), found.sweeps)
         now = target - jnp.sum(p, axis=0)
         scale = _scale(tol, target, now)
-        settled = (count == 0) | (norm(now - found.x) <= tol * scale)
+        converged = (count == 0) | (norm(now - found.x) <= tol * scale)
         distant = far(now, norm(target - now))
-        again = (distant | ((missed <= tol * scale) & ~settled)) & (sweeps < max_steps)
-        return count + 1, _Found(now, p, ratio, missed / scale, sweeps, settled), again
+        again = (distant | ((missed <= tol * scale) & ~converged)) & (sweeps < max_steps)
+        return count + 1, _Found(now, p, ratio, missed / scale, sweeps, converged), again
 
     zero, one = jnp.zeros((), jnp.int32), jnp.ones((), dtype)
     found = _Found(y, jnp.zeros((len(parts), y.size), dtype), one, one, zero, jnp.asarray(True))
@@ -374,12 +374,12 @@ class Intersection(Set):
             return x
         y, unravel = ravel_pytree(x)
         found = self._solved(x)
-        now, p, _, error, _, settled = jax.lax.stop_gradient(found)
+        now, p, _, error, _, converged = jax.lax.stop_gradient(found)
         eps, tol, size = jnp.finfo(y.dtype).eps, self._tolerance(y), norm(now)
         digits = error * _scale(tol, now + jnp.sum(p, axis=0), now) <= 1e-2 * size
         # zero has no digits, and from there is no end of coming closer
         zero = size <= (1e3 * eps if _cones(self.sets) else eps**2) * norm(jax.lax.stop_gradient(y))
-        good = (error <= tol) & (zero | (digits & settled))
+        good = (error <= tol) & (zero | (digits & converged))
         return unravel(believed(found.x, (self, x), good, self._failure, error))
 
     def _failure(self, error: Any) -> Exception:

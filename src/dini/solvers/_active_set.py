@@ -152,13 +152,13 @@ class ActiveSet(Solver):
 
         # three points by one program, which compiles once
         (away, miss, _), proofs = jax.vmap(judged)(jnp.stack([new, found, proof]))
-        empty, endless = (far[2] for far in proofs)
+        empty, unbounded = (far[2] for far in proofs)
 
         late = away <= tol
         exact = exact_enough(miss, late, tol) & state.convex
-        gain = functools.reduce(jnp.minimum, (away, miss, empty, endless))
+        gain = functools.reduce(jnp.minimum, (away, miss, empty, unbounded))
         idle = jnp.where(gain < GAIN * state.least, 0, state.idle + 1)
-        status = certified(jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING), True, (empty, endless))
+        status = certified(jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING), True, (empty, unbounded))
         result = verdict(data, state.convex, exact, late & state.convex, (miss, away), tol, status)
         shown = jnp.where(state.convex, jnp.where(result.exact, found, new), state.center)
         return data.point(or_certificate(data, shown, proof, result.status)), state._replace(

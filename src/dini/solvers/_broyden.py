@@ -170,8 +170,8 @@ class Broyden(Solver):
             weights = jnp.linalg.solve(small, jnp.where(used, _stored.products(stored_s, p), 0))
             memory = Memory(base, stored_z, stored_s, gram.astype(memory.gram.dtype), count)
             # a multiple of the identity at the start knows one direction
-            told = fresh if dense else event.doubtful
-            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed, told
+            current = fresh if dense else event.doubtful
+            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed, current
 
         return _equations.advance(self, problem, x, state, args, direct, exact=dense)
 

@@ -176,7 +176,7 @@ class ConicInteriorPoint(Solver):
         layout, data, central, trial = _layout(problem), state.data, state.central, state.trial
         dtype = data.c.dtype
         tol = jnp.asarray(accuracy(self, data.c), dtype)
-        away, _, empty, endless = state.far
+        away, _, empty, unbounded = state.far
         plan = _planned(data, layout, state)
         moved, reach, found = _stepped(data, layout, central, plan)
         face, fine = plan.face, trees.all_finite(moved) & (reach > 0)
@@ -195,7 +195,7 @@ class ConicInteriorPoint(Solver):
         failed = jnp.where(pace.refused, Status.DIVERGED, Status.STALLED)
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), failed, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
-        status = certified(status, central.tau < central.kappa, (empty, endless))
+        status = certified(status, central.tau < central.kappa, (empty, unbounded))
         result = verdict(data, state.convex, judged.accepted, judged.inside, (miss, away), tol, status)
 
         shown = (central.x / central.tau, central.z / central.tau)

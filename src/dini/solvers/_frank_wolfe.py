@@ -225,7 +225,7 @@ class FrankWolfe(Solver):
         return new, placed, stepped
 
     def _measured(self, state: State, gradient: Tree, curvature: jax.Array) -> jax.Array:
-        """Return the curvature after a step whose decrease rounding has hidden, from what it did to the gradient."""
+        """Return the curvature after a step whose decrease is below rounding, from the change of the gradient."""
         dtype = curvature.dtype
         rise = trees.vdot(gradient, state.moved).astype(dtype) + state.promised
         length = trees.norm(state.moved).astype(dtype)

@@ -21,7 +21,7 @@ from ..verification._residuals import NEARLY_NOTHING, PROMISE
 from ._base import Solver, infinity, running, solver
 from .judge import _newton_steps
 from .judge._margins import DECREASE, SHORT, doubtful_difference, relative_rounding
-from .judge._residual_units import doubted, falls_for_ever, known, promised_beyond, rounded, settled
+from .judge._residual_units import diverging, doubted, failed_by_rounding, known, promised_beyond, stalled_at_solution
 from .judge._residuals import default_algebra
 from .judge._units import Units
 from .shared._residual_model import ALGEBRA, Space
@@ -55,16 +55,16 @@ class FullSteps(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """The accepted point's value and slope, the step size, and the full steps without a decrease since then.
+    """The accepted point's value and slope, the step size, and the number of ``relaxed`` steps since then.
 
-    ``allowed`` is how many of these there may be, ``left`` what decrease the next step predicts
-    (:func:`promised_beyond`). All are floats.
+    A relaxed step is a full one without a sufficient decrease. ``allowed`` is the largest number of these, ``left`` the
+    decrease that the next step predicts (:func:`promised_beyond`). All are floats.
     """
 
     value: Any
     slope: Scalar
     step_size: Scalar
-    astray: Any
+    relaxed: Any
     allowed: Any
     left: Any
 
@@ -151,7 +151,7 @@ class GaussNewton(Solver):
         size, first, eps = space.error(at, trial).astype(space.dtype), jnp.isinf(old.value), trees.eps(x)
         finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
         accept = first | (finite & self._lower(space, state, old, at, size, eps))
-        stray = ~accept & finite & (old.astray < old.allowed)
+        relax = ~accept & finite & (old.relaxed < old.allowed)
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
         u, value = jnp.where(accept, trial, space.point), jnp.where(accept, at.value, old.value)
         extent, seen = _newton_steps.extended(state.extent, u, accept), Units.of(state.scales)
@@ -162,24 +162,24 @@ class GaussNewton(Solver):
             return move, slope, left, units.packed(space.dtype)
 
         last = state.direction, old.slope, old.left, state.scales
-        new = renew(None) if at.jacobian is not None else jax.lax.cond(accept | stray, renew, lambda _: last, None)
+        new = renew(None) if at.jacobian is not None else jax.lax.cond(accept | relax, renew, lambda _: last, None)
         direction, slope, left, scales = trees.where(accept, new, last)
-        t = self._shortened(old, at.value, accept | stray, finite).astype(space.dtype)
+        t = self._shortened(old, at.value, accept | relax, finite).astype(space.dtype)
         # (1): offset = t p; one step uphill is added to those before it
-        offset = jnp.where(accept, new[0], jnp.where(stray, state.offset + new[0], t * direction))
+        offset = jnp.where(accept, new[0], jnp.where(relax, state.offset + new[0], t * direction))
         # after uphill steps without success, steps must descend until a full step does
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
-        allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
+        allowed = jnp.where(accept, full, jnp.where(relax, old.allowed, 0))
         units = Units.of(scales)
         short = t * units.length <= SHORT * eps
-        end = jnp.where(settled(units, space, value) & (left <= PROMISE), Status.CONVERGED, Status.STALLED)
-        status = jnp.where(~accept & ~stray & short, end, state.status)
-        lost = ~accept & (old.astray == 0) & rounded(seen, space, old.value) & (left <= PROMISE)
+        end = jnp.where(stalled_at_solution(units, space, value) & (left <= PROMISE), Status.CONVERGED, Status.STALLED)
+        status = jnp.where(~accept & ~relax & short, end, state.status)
+        lost = ~accept & (old.relaxed == 0) & failed_by_rounding(seen, space, old.value) & (left <= PROMISE)
         status = jnp.where(lost, Status.CONVERGED, status)
-        runs = accept & falls_for_ever(units, error, u, extent, state.offset, direction)
+        runs = accept & diverging(units, error, u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(offset, offset)), status, Status.SINGULAR).astype(jnp.int32)
-        parts = Progress(value, slope, t, jnp.where(stray, old.astray + 1, 0), allowed, left)
+        parts = Progress(value, slope, t, jnp.where(relax, old.relaxed + 1, 0), allowed, left)
         progress = jnp.stack([part.astype(space.dtype) for part in parts])
         return trees.where(accept, space.unravel(trial), x), State(
             error, direction, offset, progress, extent, scales, status
@@ -191,7 +191,7 @@ class GaussNewton(Solver):
         # (2): t = step_size; slope is that of f along p
         lower = at.value <= old.value + DECREASE * old.step_size * old.slope
         drowned = jnp.abs(at.value - old.value) <= relative_rounding(old.value)
-        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+        # a step without its predicted decrease, or a very long one, has ended where the function is nearly constant
         leapt = drowned & _newton_steps.leaps(state.offset, space.point, state.extent, eps)
         drowned &= (size < state.error) & (-old.step_size * old.slope <= doubtful_difference(old.value))
         return (lower | drowned) & ~leapt
@@ -205,7 +205,7 @@ class GaussNewton(Solver):
         t = old.step_size
         bend = value - old.value - t * old.slope
         factor = jnp.where(bend > 0, -0.5 * t * old.slope / jnp.where(bend > 0, bend, 1), 0.5)
-        factor = jnp.where(finite & (old.astray == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
+        factor = jnp.where(finite & (old.relaxed == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
         return jax.lax.stop_gradient(jnp.where(full, 1.0, t * factor))
 
     def _judged(
@@ -261,7 +261,7 @@ class GaussNewton(Solver):
         level = trees.eps(trial) ** (0.5 if algebra is ALGEBRA["cg"] else 0.75)
         far |= (at.value > 0) & (sway <= level * jnp.sqrt(2 * at.value))
         far &= space.minimum & met(self, trial, error, scales)
-        runs = falls_for_ever(units, error, trial, extent, state.last, move)
+        runs = diverging(units, error, trial, extent, state.last, move)
         status = jnp.where(runs, Status.DIVERGED, state.status)
         status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)
         error = jnp.where(far, largest, error)

@@ -144,7 +144,7 @@ class GradientDescent(QuasiNewton):
         each = _units.elements(x, gradient, last, change)
         pair = squared, trees.vdot(change, change)
         scales = _units.learned(state.scales, True, *pair, size, error, eps, along, leaps=True, each=each)
-        status = jnp.where(_units.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
+        status = jnp.where(_units.diverging(scales, size, error, eps), Status.DIVERGED, state.status)
         new = Given(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
         # (1)
         return trees.axpy(-eta, gradient, x), new

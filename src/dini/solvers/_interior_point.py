@@ -138,7 +138,7 @@ class InteriorPoint(Solver):
         """Take one step: along the central path, or onto the active set."""
         del problem, x, args
         data, central = state.data, state.central
-        away, empty, endless = state.far
+        away, empty, unbounded = state.far
         tol = jnp.asarray(accuracy(self, data.offset), data.offset.dtype)
         plan = self._planned(state, tol)
         face, late = plan.face, away <= tol
@@ -155,13 +155,13 @@ class InteriorPoint(Solver):
         # a point inside is as good as it gets where no active set is right
         inside = ~face & late & state.convex
 
-        gain = functools.reduce(jnp.minimum, (away, empty, endless))
+        gain = functools.reduce(jnp.minimum, (away, empty, unbounded))
         gains = (gain < GAIN * state.least) | (face & ~plan.last)
         idle = jnp.where(gains, 0, jnp.where(face, state.idle, state.idle + 1))
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
         lost = central.tau < central.kappa
-        status = certified(status, lost, (empty, endless))
+        status = certified(status, lost, (empty, unbounded))
         result = verdict(data, state.convex, exact, inside, (miss, away), tol, status)
 
         shown = or_certificate(data, jnp.where(result.exact, found, central.v / central.tau), central.v, result.status)

@@ -19,7 +19,7 @@ from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
 from .judge import _newton_steps
-from .judge._equations import after_step, before_step, rounded, settled, stiffer
+from .judge._equations import after_step, before_step, failed_by_rounding, stalled_at_root, stiffer
 from .judge._margins import DECREASE, SHORT
 from .judge._units import Units
 from .shared import _stored
@@ -144,7 +144,7 @@ class NewtonKrylov(Solver):
         basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
         return State(
             inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
-            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _newton_steps.nowhere(x),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _newton_steps.no_sizes(x),
             Units.unknown(x), running(),
         )  # fmt: skip
 
@@ -231,15 +231,15 @@ class NewtonKrylov(Solver):
         hopeless = done & (left > _HOPELESS)
         vanished = error <= 100 * eps * known.steepest
         failed = (state.step_size > 0) & ~trial.accept
-        short = _newton_steps.beside(trees.scale(step_size, direction), trial.units, direction) <= SHORT * eps
-        stalled = jnp.where(settled(known, error, eps), Status.CONVERGED, Status.STALLED)
+        short = _newton_steps.relative_length(trees.scale(step_size, direction), trial.units, direction) <= SHORT * eps
+        stalled = jnp.where(stalled_at_root(known, error, eps), Status.CONVERGED, Status.STALLED)
         status = jnp.where(failed & short, stalled, state.status)
-        status = jnp.where(failed & rounded(old, error, eps), Status.CONVERGED, status)
+        status = jnp.where(failed & failed_by_rounding(old, error, eps), Status.CONVERGED, status)
         status = jnp.where(hopeless, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), status)
         runs = (
             done
             & (error <= eps * known.steepest)
-            & _newton_steps.run_away(trial.now, trial.extent, direction, direction)
+            & _newton_steps.diverging(trial.now, trial.extent, direction, direction)
         )
         return jnp.where(runs & ~met(self, x, error, known), Status.DIVERGED, status).astype(jnp.int32)
 
@@ -346,7 +346,7 @@ def _learned(trial: _Trial, cycle: _Cycle, direction: Tree, done: Any, left: Any
     # a direction that leaves much of the residual says too little of the point
     vague = done & (left > _TELLING)
     return ahead._replace(
-        scale=jnp.where(vague, known.scale, ahead.scale), floor=jnp.where(vague, known.floor, ahead.floor)
+        scale=jnp.where(vague, known.scale, ahead.scale), rounding=jnp.where(vague, known.rounding, ahead.rounding)
     )
 
 

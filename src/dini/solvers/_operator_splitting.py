@@ -198,19 +198,19 @@ class OperatorSplitting(Solver):
         away = point.error(data)
         active = data.active(point.v[n:], point.s)
         change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
-        proof, empty, endless = proofs(data, change)
+        proof, empty, unbounded = proofs(data, change)
 
         # rows with negligible terms say little about the distance
         primal, dual = residuals(data, at)
         rough, late = jnp.maximum(primal, dual), away <= tol
-        settled = jnp.all(active == state.face.active) & (rough <= _TRY)
+        stable = jnp.all(active == state.face.active) & (rough <= _TRY)
         new = jnp.any(active != state.face.tried) | (rough <= _AGAIN * state.face.error)
-        due = late | (settled & new)
+        due = late | (stable & new)
         trial = self._tried(data, point.v, active, due, tol, late)
         exact = due & exact_enough(trial.error, late, tol) & state.convex
         # along a ray the objective decreases without bound where a point satisfies the constraints
         feasible = primal <= jnp.finfo(away.dtype).eps ** 0.25
-        status = certified(Status.RUNNING, True, (empty, jnp.where(feasible, endless, jnp.inf)))
+        status = certified(Status.RUNNING, True, (empty, jnp.where(feasible, unbounded, jnp.inf)))
         result = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)
         shown = or_certificate(data, jnp.where(result.exact, trial.v, point.v), proof, result.status)
 

@@ -20,7 +20,7 @@ from ._gradient_descent import schedule_value
 from .judge import _units
 from .judge._bound import At, accepted_by_bound, begun, shortened, unmoved
 from .judge._lengths import contracting_length, is_rounding, natural_length, probe_length
-from .judge._margins import LONG, ROUNDING, SHORT, drowning_share, relative_rounding
+from .judge._margins import LONG, ROUNDING, SHORT, gradient_rounding, relative_rounding
 
 
 class State(NamedTuple):
@@ -150,7 +150,7 @@ class ProximalGradient(Solver):
         # long moves the point by no more
         stiff = _units.Units.of(scales).stiff
         straight = (stiff == 0) & (state.steps > 1) & (eta * at.slope >= LONG * at.size)
-        scales = _units.with_floor(scales, jnp.where(straight, ROUNDING * eps * trees.norm(new) / eta, 0))
+        scales = _units.with_rounding(scales, jnp.where(straight, ROUNDING * eps * trees.norm(new) / eta, 0))
         extrapolated, momentum = self._extrapolated(x, y, new, accept, state.momentum)
         if valued:
             # the curvature may show that the start was a solution: the point goes back to it, or stays
@@ -177,7 +177,7 @@ class ProximalGradient(Solver):
         eps, seen = trees.eps(at.y), jax.lax.stop_gradient(at.value)
         slopes = _units.slope_of_elements(*at.last)
         probe = probe_length(seen, at.size, at.slope, eps, slopes).astype(dtype)
-        measurable = (at.rise > 0) & (at.changed > (drowning_share(eps) * at.slope) ** 2)
+        measurable = (at.rise > 0) & (at.changed > (gradient_rounding(eps) * at.slope) ** 2)
         whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
         whole = jnp.where(at.slope > 0, whole, state.step_size)
         fitted = jnp.where(measurable, at.room / jnp.where(measurable, at.rise, 1), whole)

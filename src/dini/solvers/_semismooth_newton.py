@@ -151,7 +151,7 @@ class SemismoothNewton(_natural.NaturalSolver):
         inf, zero, none = infinity(x), trees.zeros_like(x), jnp.zeros((), jnp.int32)
         one = jnp.ones_like(inf)
         return State(
-            inf, zero, zero, zero, one, none, none + _PAUSE, none, inf, one, one, none, _newton_steps.nowhere(x),
+            inf, zero, zero, zero, one, none, none + _PAUSE, none, inf, one, one, none, _newton_steps.no_sizes(x),
             _natural.scales_of(problem, x, args), Units.unknown(x), running(),
         )  # fmt: skip
 
@@ -186,9 +186,9 @@ class SemismoothNewton(_natural.NaturalSolver):
 
         # the end: rounding, or no end
         runs = accept & fresh & (error > 0) & (error <= eps * known.steepest)
-        runs &= _newton_steps.run_away(now, extent, trees.sub(now, x), direction)
+        runs &= _newton_steps.diverging(now, extent, trees.sub(now, x), direction)
         status = jnp.where(runs | _natural.far(now, known.origin, eps), Status.DIVERGED, Status.RUNNING)
-        rounded = newton & ~accept & _equations.rounded(old, error, eps)
+        rounded = newton & ~accept & _equations.failed_by_rounding(old, error, eps)
         status = jnp.where(rounded, Status.CONVERGED, status).astype(jnp.int32)
         return now, State(
             error, value, force, direction, share, pause, wait, relaxed, jnp.fmin(state.best, error), step_size, width,

@@ -120,8 +120,8 @@ class Check:
         def solution(t: Any) -> Any:
             problem, args = self.case.make(rebuild(t))
             inner = problem.fun
-            hidden = dataclasses.replace(problem, fun=lambda x: inner(x, *args))
-            return flatten(solve(hidden, self.solver, init, differentiation=self.differentiation).x)
+            closed = dataclasses.replace(problem, fun=lambda x: inner(x, *args))
+            return flatten(solve(closed, self.solver, init, differentiation=self.differentiation).x)
 
         def scanned(t: Any) -> Any:
             return jax.lax.scan(lambda carry, _: (carry + jnp.sum(jnp.cos(solution(t))), None), 0.0, None, length=2)[0]

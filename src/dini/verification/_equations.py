@@ -119,7 +119,7 @@ def longest(move: Tree, sizes: Tree, rtol: Any) -> Any:
 
 
 class Followed(NamedTuple):
-    """Where Newton's method has settled, and the largest relative error of an element that counts, else zero."""
+    """Where Newton's method has converged, and the largest relative error of an element that counts, else zero."""
 
     point: Tree
     error: Any

@@ -111,4 +111,4 @@ def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Arra
     y = at.y + dy
     y = jnp.where(equal, y, jnp.where(keep, jnp.maximum(y, 0), 0))
     leaps = ~(jnp.max(jnp.abs(du), initial=0) <= jnp.max(jnp.abs(u), initial=0))
-    return (x if view.part is None else view.settled(x, y, units, eta)), y, leaps, singular
+    return (x if view.part is None else view.snapped(x, y, units, eta)), y, leaps, singular

@@ -99,9 +99,9 @@ def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
 
 def certified(status: Any, where: Any, distances: tuple[Any, Any]) -> Any:
     """Return the status where a certificate is near: that no point is feasible, or that there is no lower bound."""
-    empty, endless = distances
+    empty, unbounded = distances
     least = _CERTIFIES * jnp.finfo(empty.dtype).eps ** 0.5
-    status = jnp.where(where & (endless <= least), Status.DUAL_INFEASIBLE, status)
+    status = jnp.where(where & (unbounded <= least), Status.DUAL_INFEASIBLE, status)
     return jnp.where(where & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
 
 

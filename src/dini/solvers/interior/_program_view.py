@@ -87,7 +87,7 @@ class View:
         """Return the projection or the proximal point of a vector, in the problem's own units."""
         return self.flat(self._problem.part_prox(self._unravel(x.astype(self._like)), step_size.astype(self._like)))
 
-    def settled(self, x: jax.Array, y: jax.Array, units: Units, step_size: Any) -> jax.Array:
+    def snapped(self, x: jax.Array, y: jax.Array, units: Units, step_size: Any) -> jax.Array:
         """Return a point whose elements are those of its proximal point, where that is next to them.
 
         So a kink of the penalty is met to the last digit; a point beside the set is projected.

@@ -43,7 +43,7 @@ class ScaledCones(NamedTuple):
     #: rows that no point satisfies: their right-hand side is minus infinity
     impossible: jax.Array
     #: multipliers of the equations that determine a cost, which is left out
-    settled: jax.Array
+    multipliers: jax.Array
 
     @property
     def n(self) -> int:
@@ -57,7 +57,7 @@ class ScaledCones(NamedTuple):
     def point(self, layout: Layout, x: jax.Array, z: jax.Array) -> PrimalDual:
         """Return a point in the user's units."""
         units = self.units(layout)
-        return PrimalDual(x * units[0], layout.outward(z * units[1] + self.settled))
+        return PrimalDual(x * units[0], layout.outward(z * units[1] + self.multipliers))
 
     def units(self, layout: Layout) -> tuple[jax.Array, jax.Array]:
         """Return the units of the unknown and of the multipliers, in the layout's order."""
@@ -79,15 +79,15 @@ def scaled_cones(problem: Conic, layout: Layout) -> ScaledCones:
     system = scales[:, None] * system * scales[None, :]
     D, E = scales[:n], scales[n:]
     P, A, b, c = system[:n, :n], system[n:, :n], E * b, D * c
-    settled, c = _settled(A, c, layout)
+    multipliers, c = _reduced_cost(A, c, layout)
     length, objective = _sizes(P, c, b, layout)
     b = jnp.where(blank, 1, b / length)
     impossible = problem.impossible[layout.order]
     P, c = objective * length**2 * P, objective * length * c
-    return ScaledCones(P, c, A, b, D, E, length, objective, impossible, E * settled)
+    return ScaledCones(P, c, A, b, D, E, length, objective, impossible, E * multipliers)
 
 
-def _settled(A: jax.Array, c: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
+def _reduced_cost(A: jax.Array, c: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
     r"""Return multipliers of the equations, or zero, and :math:`c + A^\top y`, the cost that these leave open.
 
     The cost of unknowns that equations hold is the same at all points. Where it is nearly all of the cost, errors that

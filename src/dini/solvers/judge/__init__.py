@@ -1,1 +1,1 @@
-"""Where it is decided what becomes of a trial: methods propose, a referee judges."""
+"""Acceptance tests, stopping tests and error estimates that several solvers share."""

@@ -1,7 +1,8 @@
-r"""The referee of the methods that minimize a bound of the function, and what rounding leaves of its test.
+r"""The acceptance test of methods that minimize an upper bound of the function.
 
-A step from ``y`` minimizes :math:`f(y) + \nabla f(y)^\top (x - y) + D(x, y) / \eta`, and is taken where that is above
-the function at its end. Where values cannot tell, the next gradient does: see :func:`shortened`.
+A step from ``y`` minimizes :math:`f(y) + \nabla f(y)^\top (x - y) + D(x, y) / \eta`. It is accepted where this is an
+upper bound of the function at the new point. Where rounding makes that test meaningless, the next gradient shows
+whether the step was too long: see :func:`shortened`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from ._margins import doubtful_difference, relative_rounding
 
 
 class At(NamedTuple):
-    """The function where a step begins, and what has happened since the last one began.
+    """The function at the first point of a step, and the differences from the first point of the last step.
 
     ``value`` is ``None`` for steps of given length. ``apart`` and ``change`` are the differences of the points and of
-    the gradients, ``rise`` their inner product, ``room`` and ``changed`` their squared norms; ``size`` and ``slope``
-    the norms of the point and of the gradient.
+    the gradients. ``rise`` is their inner product; ``room`` and ``changed`` are their squared norms. ``size`` and
+    ``slope`` are the norms of the point and of the gradient.
     """
 
     y: Tree
@@ -44,7 +45,7 @@ class At(NamedTuple):
         return jax.lax.stop_gradient((self.y, self.gradient))
 
     def learned(self, scales: Any, accept: Any, error: Scalar, along: Any, each: Any = None) -> Any:
-        """Return what is known of the units with the last pair of differences."""
+        """Return the estimates of the scales, updated by the last pair of differences."""
         pair = self.room, self.changed
         eps = trees.eps(self.y)
         return _units.learned(scales, accept, *pair, self.size, error, eps, along, leaps=True, each=each)
@@ -53,7 +54,7 @@ class At(NamedTuple):
 def begun(
     problem: Minimization, y: Tree, last: tuple[Tree, Tree], first: Any, args: tuple[Tree, ...], *, valued: bool
 ) -> At:
-    """Evaluate the function where a step begins; ``last`` is where the one before began, with its gradient."""
+    """Evaluate the function at the first point of a step; ``last`` is that of the last step, with its gradient."""
     dtype = trees.real_dtype(y)
     value, gradient = problem.value_and_gradient(y, *args) if valued else (None, problem.gradient(y, *args))
     here = jax.lax.stop_gradient((y, gradient))
@@ -65,10 +66,11 @@ def begun(
 
 
 def accepted_by_bound(excess: Any, gap: Any, value: Any, first: Any) -> tuple[Any, Any]:
-    """Return whether to accept a step by its quadratic upper bound, and whether rounding left that test its meaning.
+    """Return whether a step is accepted by its quadratic upper bound, and whether that test is above rounding.
 
-    ``excess`` is what the new value has over the bound, ``gap`` the bound's last term. A test that drowns in rounding
-    is passed, except by the first step, whose length is a guess; :func:`shortened` has to look at what follows.
+    ``excess`` is the new value minus the bound, ``gap`` the last term of the bound. A step whose test is below rounding
+    is accepted, and :func:`shortened` has to test its length afterwards. The first step is an exception, since its
+    length is a guess.
     """
     slack = relative_rounding(value)
     tested = (excess <= slack) & (gap > slack)
@@ -76,10 +78,10 @@ def accepted_by_bound(excess: Any, gap: Any, value: Any, first: Any) -> tuple[An
 
 
 def shortened(step_size: Scalar, unsure: Any, rise: Any, room: Any) -> tuple[Any, Any]:
-    """Return the step size after a step of which values could not tell whether it was too long, and whether it was.
+    """Return the next step size after a step that values could not test, and whether that step was too long.
 
-    It was where the gradient's change along it, ``rise``, is more than ``room`` over the step size: the squared length
-    of the move, or what stands for it in another geometry.
+    It was too long where ``rise``, the change of the gradient along the step, is larger than ``room`` divided by the
+    step size. ``room`` is the squared length of the move, or the corresponding number in another geometry.
     """
     steep = unsure & (step_size * rise > room)
     fits = room / jnp.where(steep, rise, 1)
@@ -87,11 +89,12 @@ def shortened(step_size: Scalar, unsure: Any, rise: Any, room: Any) -> tuple[Any
 
 
 def unmoved(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
-    r"""Return the part of a gradient that rounding has kept from moving the point, zero elsewhere.
+    r"""Return the part of a gradient that did not move the point because of rounding, zero elsewhere.
 
-    A gradient step, ``forward``, that is short beside the rounding error of ``x`` leaves elements as they are, or as
-    they are after the proximal step to ``new``; an error that is measured by the move, :math:`\|\Delta x\| / \eta`,
-    would be zero there. A proximal operator is nonexpansive, so that at most that part of the gradient is missing.
+    A gradient step to ``forward`` that is smaller than the rounding error of ``x`` does not change some elements of
+    ``x``, or of the point ``new`` after the proximal step. An error that is measured by the move,
+    :math:`\|\Delta x\| / \eta`, would be zero there. Since a proximal operator is nonexpansive, that error lacks at
+    most this part of the gradient.
     """
 
     def one(u: jax.Array, v: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:

@@ -1,21 +1,19 @@
-r"""The referee of the methods that descend: a method says where to go next, and everything else is decided here.
+r"""The common step of descent methods: a method proposes trial points, and the code here accepts or rejects them.
 
 A step evaluates the function at one trial point. The method has three hooks:
 
-* ``trial``: the point to evaluate, and the move to it;
-* ``judge``: what the method's own rule says of what was found there (a line search's, a trust region's);
-* ``propose``: what is to be tried next, from the new point or, after a trial that was not taken, from the old one.
+* ``trial`` returns the point to evaluate, and the move to it;
+* ``judge`` applies the method's own acceptance rule to that point: the rule of a line search or of a trust region;
+* ``propose`` returns the next trial: from the new point, or from the old one after a rejected trial.
 
-The referee decides whether the trial is taken, what was learned of the units, whether rounding hides what is asked
-for, and whether the method has converged, stalled, or runs away. A trial is **taken** where the method's rule is met;
-that of a method that learns from its steps also where the point meets the stopping test and the value has not risen by
-more than rounding; the start itself always is.
-A method ends
+The code here decides whether the trial is accepted, updates the estimates of the scales, and determines the status. A
+trial is **accepted** where the method's rule is met. A first-order method also accepts a point that meets the stopping
+test where the value has not increased by more than rounding. The starting point is always accepted. A method ends as
 
-* *converged*, where the stopping test of `_units.py` is met (the loop looks), or where nothing is left to gain beyond
-  rounding;
-* *stalled*, where no trial of it succeeds, or steps have brought no gain for longer than its patience;
-* *diverged*, where the function falls along a whole line or the iterates run away.
+* *converged*, where the stopping test of `_units.py` is met (the loop tests this), or where the remaining decrease is
+  below rounding;
+* *stalled*, where no further trial is accepted, or where no step has made progress for too long;
+* *diverged*, where the function decreases along a whole line, or the iterates diverge.
 """
 
 from __future__ import annotations
@@ -37,11 +35,11 @@ from . import _margins, _units
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, what the method itself remembers.
+    """The state of a descent method: the accepted point's value and gradient, and the method's memory.
 
-    ``value`` does not rise by rounding. ``progress`` holds the smallest error so far, the steps since the last gain,
-    the number of steps, and the point's value itself, as one vector: a loop that carries few arrays compiles and runs
-    faster.
+    ``value`` does not increase by rounding. ``progress`` is one vector of the smallest error so far, the number of
+    steps since the last progress, the number of steps, and the computed value of the point: a loop that carries few
+    arrays compiles and runs faster.
     """
 
     error: Scalar
@@ -54,12 +52,12 @@ class State(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a trial shows.
+    """An evaluated trial.
 
-    ``left`` is what vanishes at a solution (the gradient, or what bounds leave of it) and ``size`` its norm; ``each``
-    the slope and the curvature of moves in each element's own unit; ``before`` the state, with the last accepted
-    point's value and gradient; ``hidden`` the difference of values that says nothing; ``told`` whether the change of
-    the gradient is more than its rounding.
+    ``left`` is the gradient or, where there are bounds, the projected gradient; ``size`` is its norm. ``each`` holds
+    the slope and the curvature of moves relative to the size of each element. ``before`` is the state, with the last
+    accepted point's value and gradient. Differences of values below ``slack`` are not informative. ``informative`` says
+    whether the change of the gradient is above rounding.
     """
 
     x: Tree
@@ -77,34 +75,35 @@ class Trial(NamedTuple):
     steps: Any
     first: Any
     finite: Any
-    hidden: Any
-    told: Any
+    slack: Any
+    informative: Any
 
     def curved(self, eps: Any) -> Any:
-        """Return whether the move shows a positive curvature."""
+        """Return whether the curvature along the move is positive, beyond rounding."""
         products = self.products
-        return self.told & (products.sy > eps * jnp.sqrt(products.ss * products.yy))
+        return self.informative & (products.sy > eps * jnp.sqrt(products.ss * products.yy))
 
 
 class Ruling(NamedTuple):
-    """What a method's own rule says of a trial: whether it is met, and what the method remembers now.
+    """The result of a method's own rule for a trial: ``fits`` says whether it is met, ``memory`` is the new memory.
 
-    ``exhausted``: no further trial from the same point will do. ``endless``: the function falls as far as it was
-    followed.
+    ``exhausted`` says that the method has no further trial from the same point. ``unbounded`` says that the function
+    decreases as far as the line search went.
     """
 
     fits: Any
     memory: Any
     exhausted: Any = False
-    endless: Any = False
+    unbounded: Any = False
 
 
 class Verdict(NamedTuple):
-    """What was decided of a trial.
+    """The decision on a trial.
 
-    ``accept``: it is taken. ``needed``: it is, and does not meet the stopping test, so that a dear direction is worth
-    its price. ``exhausted``: it is not, and was the last one from the old point; ``tiny``: since it moved by less than
-    rounding. The others are those of the point from which the method goes on.
+    ``accept`` says that the trial is accepted; ``needed`` that it is and does not meet the stopping test, so that a
+    direction has to be computed even if it is expensive. ``exhausted`` says that it is rejected and was the last one
+    from the old point, ``tiny`` that this is so because the move was below rounding. The other fields describe the
+    point from which the method continues.
     """
 
     accept: Any
@@ -119,10 +118,10 @@ class Verdict(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What is tried next: what the method remembers now.
+    """The proposal of the next trial: the new memory of the method.
 
-    ``stuck`` ends the method: trials are exhausted, and there is nothing else to try. Where the proposal is not
-    ``sound``, since a system was singular, the solve ends as ``SINGULAR``.
+    ``stuck`` ends the method: trials are exhausted, and the method has no other direction. Where ``sound`` is false, a
+    linear system was singular, and the solve ends as ``SINGULAR``.
     """
 
     memory: Any
@@ -131,36 +130,36 @@ class Proposal(NamedTuple):
 
 
 class Descent(Solver):
-    """Base of the methods that descend: they say where to go next, and one referee decides what becomes of a trial.
+    """Base of descent methods: a method proposes trials, and shared code accepts or rejects them.
 
-    A subclass defines ``remember`` (what the method knows before the first step) and the three hooks ``trial``,
-    ``judge`` and ``propose``.
+    A subclass defines ``remember`` (the memory before the first step) and the three hooks ``trial``, ``judge`` and
+    ``propose``.
     """
 
     monotone = True
-    #: Whether the method learns curvatures from its steps alone: its first step only probes, and its steps may leap.
-    #: Others look at second derivatives.
+    #: Whether the method estimates curvatures from its steps alone: its first step is short and only estimates the
+    #: curvature, and later steps may be very long. Other methods use second derivatives.
     first_order: ClassVar[bool] = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
-        """Refuse a hook by its old name."""
+        """Raise where a class defines a hook by its old name."""
         super().__init_subclass__(**settings)
         require_new_names(cls, renew="propose")
 
     def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
-        """Return the point to evaluate and the move to it; at first that is the start itself."""
+        """Return the point to evaluate and the move to it; the first one is the starting point."""
         raise NotImplementedError
 
     def judge(self, memory: Any, trial: Trial) -> Ruling:
-        """Return what the method's rule says of a trial."""
+        """Return the result of the method's own rule for a trial."""
         raise NotImplementedError
 
     def propose(self, problem: Any, memory: Any, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
-        """Return what is tried next."""
+        """Return the proposal of the next trial."""
         raise NotImplementedError
 
     def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
-        """Return what the method remembers before the first step."""
+        """Return the memory before the first step."""
         raise NotImplementedError
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
@@ -190,25 +189,26 @@ def look(problem: Minimization, x: Tree, point: Tree, move: Tree, before: State,
     value, gradient = xla.once(problem.value_and_gradient(point, *args), "descent: value")
     value, change = value.astype(dtype), trees.sub(gradient, before.gradient)
     products, first = gram(move, change, gradient, dtype), jnp.isinf(before.value)
-    told = products.yy > _margins.drowning_share(eps) ** 2 * products.gg
-    left = left_of_gradient(problem, point, gradient, move, change, products, told)
+    informative = products.yy > _margins.gradient_rounding(eps) ** 2 * products.gg
+    left = left_of_gradient(problem, point, gradient, move, change, products, informative)
     size = trees.sqrt(products.gg) if left is gradient else trees.norm(left).astype(dtype)
-    # what bounds hold back does not drown the change of the rest
-    told = products.yy > (_margins.drowning_share(eps) * size) ** 2
+    # the parts of the gradient that bounds remove do not count in the rounding of the others
+    informative = products.yy > (_margins.gradient_rounding(eps) * size) ** 2
     each = _units.elements(point, left, move, change)
     finite = jnp.isfinite(value) & jnp.isfinite(size) & jnp.isfinite(products.gg)
-    hidden, extent = _margins.hidden_difference(before.value), _units.norm(point).astype(dtype)
+    slack, extent = _margins.value_slack(before.value), _units.norm(point).astype(dtype)
     steps = before.progress[2]
     return Trial(
         x, point, move, value, gradient, change, left, products, size, extent, each, before, steps, first, finite,
-        hidden, told,
+        slack, informative,
     )  # fmt: skip
 
 
 def armijo(trial: Trial, promised: Any) -> Any:
-    """Return whether the value has fallen by a ten thousandth of what a method ``promised``, to first order.
+    """Return whether Armijo's condition holds: ``promised`` is the predicted change of the value, to first order.
 
-    Where rounding hides it, it is enough that the value has not risen by more, or that the gradient shows it.
+    Where the decrease is below rounding, it is enough that the value has not increased by more than rounding, or that
+    the gradient shows that the step is good.
     """
     room = _margins.relative_rounding(trial.before.value)
     falls = trial.value <= trial.before.value + _margins.DECREASE * promised + room
@@ -218,8 +218,8 @@ def armijo(trial: Trial, promised: Any) -> Any:
 def ratio(trial: Trial, predicted: Any) -> Any:
     """Return the ratio of the actual decrease to the one that a model ``predicted``.
 
-    It tends to one in rounding, and is at least that where the gradient shows that the step is good. A value without a
-    gradient is as little of a success as none: the same move would be tried again and again.
+    It tends to one where both are below rounding, and is at least one where the gradient shows that the step is good.
+    It is minus infinity where the value or the gradient is not finite, so that the same move is not tried again.
     """
     room = jnp.where(trial.first, 0, _margins.relative_rounding(trial.before.value))
     found = (trial.before.value - trial.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
@@ -228,10 +228,10 @@ def ratio(trial: Trial, predicted: Any) -> Any:
 
 
 def shown_by_gradients(trial: Trial, promised: Any) -> Any:
-    """Return whether gradients show that a step is good whose values drown in rounding.
+    """Return whether the gradient shows that a step is good where its change of the value is below rounding.
 
-    What it promised and what came of it are below what is doubtful, and the error falls: to half where the value rises
-    by more than rounding.
+    The predicted and the actual change of the value are below the doubtful difference, and the error decreases: to half
+    where the value increases by more than rounding.
     """
     if _margins.off("shown"):
         return jnp.zeros((), bool)
@@ -241,20 +241,20 @@ def shown_by_gradients(trial: Trial, promised: Any) -> Any:
 
 
 def decided(solver: Descent, trial: Trial, ruling: Ruling) -> Verdict:
-    """Return what becomes of a trial."""
+    """Return the decision on a trial."""
     before, eps, products = trial.before, trees.eps(trial.x), trial.products
     pair, point = (products.ss, jnp.where(trial.first, 0, products.yy)), (trial.extent, trial.size)
     learned = _units.learned(
         before.scales, trial.finite, *pair, *point, eps, products.sy, leaps=solver.first_order, each=trial.each
     )
-    solved, home = _by_units(solver, trial, learned)
-    fits = trial.first | ruling.fits | (solved & (trial.value <= before.value + trial.hidden))
-    accept = fits & trial.finite & ~home
+    solved, start_is_solution = _by_units(solver, trial, learned)
+    fits = trial.first | ruling.fits | (solved & (trial.value <= before.value + trial.slack))
+    accept = fits & trial.finite & ~start_is_solution
     error = jnp.where(accept, trial.size, before.error)
-    scales = jnp.where(accept | home, learned, before.scales)
+    scales = jnp.where(accept | start_is_solution, learned, before.scales)
     short = trees.sqrt(products.ss) <= _margins.SHORT * eps * trial.extent
-    # where no second derivatives have made up for the units of the elements, a step that is short beside the largest
-    # may be long beside the others: there the method's rule alone says that no trial will do
+    # without second derivatives, a step that is short compared with the largest element may be long compared with the
+    # others: then only the method's rule says that trials are exhausted
     exhausted = ~accept & ~trial.first & (ruling.exhausted | (False if solver.first_order else short))
     return Verdict(
         accept,
@@ -270,35 +270,39 @@ def decided(solver: Descent, trial: Trial, ruling: Ruling) -> Verdict:
 
 
 def _by_units(solver: Descent, trial: Trial, learned: Any) -> tuple[Any, Any]:
-    """Return whether a trial need not meet the method's rule, and whether the start has turned out to be a solution.
+    """Return whether a trial need not meet the method's rule, and whether the starting point is a solution.
 
-    So it is with a trial that meets the stopping test, and with the first step, which only probes the curvature. Both
-    are for methods whose first step is short, and which know a leap for one: a Newton step may lead to where a gradient
-    a billion times larger makes the start's look like nothing.
+    The rule is not needed for a trial that meets the stopping test, and for the first step, which only estimates the
+    curvature. Both hold for first-order methods alone: their first step is short, and very long steps are detected. A
+    Newton step may reach a point where the gradient is a billion times larger, and relative to that the gradient of the
+    start would be negligible.
     """
     no = jnp.zeros((), bool)
     if not solver.first_order:
         return no, no
     probes = trial.steps == 1
-    home = no if _margins.off("home") else probes & met(solver, trial.x, trial.before.error, learned)
+    start_is_solution = (
+        no if _margins.off("start_is_solution") else probes & met(solver, trial.x, trial.before.error, learned)
+    )
     probes = no if _margins.off("probe") else probes
     solved = no if _margins.off("solved") else trial.size <= threshold(solver, trial.x, learned)
-    return probes | solved, home
+    return probes | solved, start_is_solution
 
 
 def _kept_value(solver: Descent, trial: Trial) -> Any:
-    """Return the value that stands for an accepted point: the smaller one, so that rises by rounding do not add up.
+    """Return the value to compare the next trial with: the smaller one, so that increases by rounding do not add up.
 
-    One that gradients have shown to be good is where the point is: beside the last value no step from there would do.
+    Where a step was accepted because of its gradient and the value has increased, it is the new value: compared with
+    the last one, no step from the new point would be accepted.
     """
-    room = trial.hidden if solver.first_order else _margins.relative_rounding(trial.before.value)
+    room = trial.slack if solver.first_order else _margins.relative_rounding(trial.before.value)
     return jnp.where(trial.value > trial.before.value + room, trial.value, jnp.minimum(trial.before.value, trial.value))
 
 
 def concluded(
     solver: Descent, problem: Any, trial: Trial, ruling: Ruling, verdict: Verdict, proposal: Proposal
 ) -> State:
-    """Return the next state, with the end that the method has come to."""
+    """Return the next state and its status."""
     before, accept = trial.before, verdict.accept
     best, idle, steps, exact = before.progress
     gain = (trial.value < before.value - _margins.relative_rounding(before.value)) | (trial.size < 0.99 * best)
@@ -311,7 +315,7 @@ def concluded(
     bound = held(problem, trial.point, verdict.gradient)
     ends = {"status": status, "accept": accept, "stalled": stalled, "tiny": tiny, "held": bound}
     status = _units.ending(verdict.scales, point, trees.eps(trial.x), **ends)
-    status = jnp.where(ruling.endless, Status.DIVERGED, status).astype(jnp.int32)
+    status = jnp.where(ruling.unbounded, Status.DIVERGED, status).astype(jnp.int32)
     error = jnp.where(trial.first & ~trial.finite, jnp.nan, verdict.error)
     progress = jnp.stack([best, idle, steps + 1, exact])
     return State(error, verdict.value, verdict.gradient, proposal.memory, progress, verdict.scales, status)

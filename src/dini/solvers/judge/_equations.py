@@ -1,4 +1,4 @@
-"""What the Newton-like methods for equations share: a bent path, and a region in which it is followed."""
+"""The common step of Newton-like methods for equations: a dogleg path in a trust region."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from . import _newton_steps
 from ._margins import DECREASE, LONG, NOISE, ROUNDING, SHORT
 from ._units import Units
 
-#: the share of the curvatures of the last step that the one before leaves
+#: the factor on the old estimates of the curvatures at each step
 _MEMORY = 0.3
 
 
 class State(NamedTuple):
-    """Carried from step to step.
+    """The state of a Newton-like method for equations.
 
-    The accepted point's residual and merit, the Newton-like direction there, the next trial step with the decrease that
-    the linear model predicts, the radius; the steepest-descent end of the path and its decrease, once they were needed;
-    what the method remembers of Jacobians; and what is known of the units.
+    ``residual`` and ``merit`` are those of the accepted point, ``direction`` is the Newton-like direction there,
+    ``move`` the next trial step and ``predicted`` the decrease that the linear model predicts for it. ``cauchy`` is the
+    steepest-descent step of the path and ``decrease`` its decrease, where they were needed (``bent``). ``memory`` is
+    the method's own, ``scales`` the estimates of the scales.
     """
 
     error: Scalar
@@ -48,37 +49,38 @@ class State(NamedTuple):
 
 
 def stiffer(known: Units, stiff: Any, units: Any, error: Scalar, eps: Any) -> Units:
-    """Return what is known with a curvature that is seen elsewhere."""
+    """Return the estimates with a curvature from another source."""
     stiff, error = jax.lax.stop_gradient((stiff, error))
     larger = stiff > known.stiff
     stiff = jnp.maximum(stiff, known.stiff)
     noise = _noise(error, stiff, trees.norm(units).astype(error.dtype), eps)
     quiet = (noise <= ROUNDING) & (known.measure <= LONG) & (known.moved <= LONG)
-    noise, floor = (
-        jnp.where(larger, a, b) for a, b in ((noise, known.noise), (jnp.where(quiet, error, 0), known.floor))
+    noise, rounding = (
+        jnp.where(larger, a, b) for a, b in ((noise, known.noise), (jnp.where(quiet, error, 0), known.rounding))
     )
-    return known._replace(stiff=stiff, noise=noise, floor=floor)
+    return known._replace(stiff=stiff, noise=noise, rounding=rounding)
 
 
-def rounded(known: Units, error: Scalar, eps: Any) -> Any:
-    """Return whether rounding alone can have made a step from a point fail.
+def failed_by_rounding(known: Units, error: Scalar, eps: Any) -> Any:
+    """Return whether rounding can explain that a step from a point was rejected.
 
-    Where the Jacobian is singular at a root, ``F`` has become rounding of what it was long before steps are short.
+    Where the Jacobian is singular at a root, ``F`` is below rounding relative to its largest value long before steps
+    are short.
     """
     quiet = (known.noise <= NOISE) | (error <= 100 * eps * known.steepest)
     return quiet & (known.measure <= eps**0.375)
 
 
-def settled(known: Units, error: Scalar, eps: Any) -> Any:
-    """Return whether a point from which no step succeeds is a root."""
-    return rounded(known, error, eps) | ((known.noise <= NOISE) & (known.measure <= LONG))
+def stalled_at_root(known: Units, error: Scalar, eps: Any) -> Any:
+    """Return whether a point at which all steps are rejected is a root."""
+    return failed_by_rounding(known, error, eps) | ((known.noise <= NOISE) & (known.measure <= LONG))
 
 
 class Event(NamedTuple):
-    """What has just happened, for the method's memory: all but ``x`` and ``residual`` concern the last step.
+    """The last step, for the method's memory; ``x`` and ``residual`` are those of the accepted point.
 
-    ``doubtful`` tells that the point would meet the stopping test if the last step had not been so long: only a
-    Jacobian at this point shows whether it is a root or a place where ``F`` levels off.
+    ``doubtful`` says that the point would meet the stopping test if the last step had been short: only the Jacobian at
+    this point shows whether it is a root or a point where ``F`` tends to a constant.
     """
 
     x: Tree
@@ -92,11 +94,11 @@ class Event(NamedTuple):
     doubtful: Any
 
 
-class Seen(NamedTuple):
-    """What a trial shows, and what was decided of it: the point from which the method goes on.
+class Decision(NamedTuple):
+    """The decision on an evaluated trial, and the point from which the method continues.
 
-    ``brief`` is what the last step tells of the units, ``doubtful`` the scales as if it had not been so long, ``old``
-    what was known before.
+    ``step_scales`` are the estimates of the scales from the last step, ``doubtful`` those of a short step with the same
+    result, ``old`` the estimates before.
     """
 
     now: Tree
@@ -111,12 +113,12 @@ class Seen(NamedTuple):
     units: Any
     radius: Any
     old: Units
-    brief: Units
+    step_scales: Units
     doubtful: Any
 
 
-class Way(NamedTuple):
-    """The next move and the decrease that it promises, the bent path's first end, and whether there is a direction."""
+class NextStep(NamedTuple):
+    """The next move and its predicted decrease, the steepest-descent step, and whether the direction is finite."""
 
     move: Tree
     predicted: Any
@@ -145,7 +147,7 @@ def start(x: Tree, memory: Any) -> State:
         no,
         memory,
         steps,
-        _newton_steps.nowhere(x),
+        _newton_steps.no_sizes(x),
         Units.unknown(x),
         running(),
     )
@@ -161,30 +163,30 @@ def advance(
     *,
     exact: bool = True,
 ) -> tuple[Any, State]:
-    r"""Try one step.
+    r"""Evaluate one trial, and find the next one.
 
     The trial is the direction ``p`` where it is shorter than the radius. Otherwise it is the point at that distance on
     the path from zero over the minimum of :math:`\|F + J s\|` along :math:`-J^\top F` to ``p`` (Powell's dogleg). It is
-    accepted if :math:`\tfrac12\|F\|^2` falls by a small part of what the linear model promises.
-    ``direct(event, direction, memory)`` returns the direction at the current point, the memory, whether that direction
-    deserves a trial in full although the last one failed, and whether it solves the linear equations at this point.
+    accepted if :math:`\tfrac12\|F\|^2` decreases by a small fraction of the decrease that the linear model predicts.
+    ``direct(event, direction, memory)`` returns the direction at the current point, the memory, whether the full
+    direction is tried although the last trial was rejected, and whether it solves the linear equations at this point.
     """
     trial = trees.add(x, state.move)
     seen = decided(state, x, trial, problem.residual(trial, *args), exact=exact)
     now, here, error, eps = seen.now, seen.here, seen.error, trees.eps(x)
-    needed = seen.accept & ~met(solver, x, error, seen.brief)
+    needed = seen.accept & ~met(solver, x, error, seen.step_scales)
     doubtful = needed & met(solver, x, error, seen.doubtful)
     slow = seen.size > 0.3 * state.error
     event = Event(now, here, seen.first, seen.accept, needed, state.move, seen.change, slow, doubtful)
     direction, memory, renewed, fresh = direct(event, state.direction, state.memory)
-    known = before_step(seen.brief, fresh, direction, seen.units, error, eps, exact=exact)
+    known = before_step(seen.step_scales, fresh, direction, seen.units, error, eps, exact=exact)
     radius = jnp.where(seen.first | renewed, jnp.inf, seen.radius).astype(error.dtype)
     running_on = ~met(solver, x, error, known)
     way = _bent(problem, state, seen, direction, radius, running_on, args)
-    # no direction, and none downhill either
+    # neither a direction nor a descent direction
     stuck = running_on & ~way.usable & ~(way.decrease > eps * 2 * seen.merit)
     status = _ended(state, seen, known, direction, way.move, stuck, eps)
-    runs = (error <= eps * known.steepest) & _newton_steps.run_away(now, seen.extent, state.move, direction)
+    runs = (error <= eps * known.steepest) & _newton_steps.diverging(now, seen.extent, state.move, direction)
     status = jnp.where(seen.accept & runs & running_on, Status.DIVERGED, status).astype(jnp.int32)
     return now, State(
         error, seen.merit, here, direction, way.move, way.predicted, radius, way.cauchy, way.decrease, way.bent, memory,
@@ -192,8 +194,8 @@ def advance(
     )  # fmt: skip
 
 
-def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) -> Seen:
-    r"""Return what becomes of a trial: it is taken if :math:`\tfrac12\|F\|^2` falls by a part of what was predicted."""
+def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) -> Decision:
+    r"""Return the decision: a trial is accepted if :math:`\tfrac12\|F\|^2` has a part of the predicted decrease."""
     size = trees.norm(residual).astype(state.error.dtype)
     merit, first, eps = 0.5 * size**2, state.steps == 0, trees.eps(x)
     finite = jnp.isfinite(merit)
@@ -204,8 +206,9 @@ def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) 
     extent = _newton_steps.extended(state.extent, now, accept)
     units = _newton_steps.sizes(now, extent, eps)
     old = Units.of(state.scales)
-    brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps, each=exact)
-    # the cut that the parabola through the merits and the slope asks for
+    figures = old, accept, first, state.move, change, units, error, state.error, eps
+    step_scales, doubtful = after_step(*figures, each=exact)
+    # the minimum of the parabola through both merits and the slope
     length = trees.norm(state.move).astype(error.dtype)
     ratio = (state.merit - merit) / jnp.where(state.predicted > 0, state.predicted, 1)
     bend = merit - state.merit + 2 * state.predicted
@@ -213,13 +216,21 @@ def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) 
     radius = jnp.where(accept, state.radius, cut * length)
     radius = jax.lax.stop_gradient(jnp.where(accept & (ratio >= 0.5), jnp.maximum(radius, 2 * length), radius))
     merit = jnp.where(accept, merit, state.merit)
-    return Seen(now, here, change, size, first, accept, error, merit, extent, units, radius, old, brief, doubtful)
+    return Decision(
+        now, here, change, size, first, accept, error, merit, extent, units, radius, old, step_scales, doubtful
+    )
 
 
 def _bent(
-    problem: Equations, state: State, seen: Seen, direction: Tree, radius: Any, running_on: Any, args: tuple[Tree, ...]
-) -> Way:
-    """Return the direction where it is in the region, elsewhere where the bent path leaves that."""
+    problem: Equations,
+    state: State,
+    seen: Decision,
+    direction: Tree,
+    radius: Any,
+    running_on: Any,
+    args: tuple[Tree, ...],
+) -> NextStep:
+    """Return the direction where it is in the trust region, else the point where the dogleg path leaves the region."""
     dtype, now = radius.dtype, seen.now
     usable, far = trees.all_finite(direction), trees.norm(direction).astype(dtype)
     whole = usable & (far <= radius)
@@ -236,21 +247,21 @@ def _bent(
     cauchy, decrease = jax.lax.cond(wanted, descend, lambda _: (state.cauchy, state.decrease), None)
     move, predicted = _path(direction, cauchy, decrease, seen.merit, radius, usable, far)
     move, predicted = trees.where(whole, direction, move), jnp.where(whole, seen.merit, predicted).astype(dtype)
-    return Way(move, predicted, cauchy, decrease, jnp.where(seen.accept, wanted, state.bent | wanted), usable)
+    return NextStep(move, predicted, cauchy, decrease, jnp.where(seen.accept, wanted, state.bent | wanted), usable)
 
 
-def _ended(state: State, seen: Seen, known: Units, direction: Tree, move: Tree, stuck: Any, eps: Any) -> Any:
-    """Return the status after a step: where no step succeeds any more, the point is a root or the method stalled."""
+def _ended(state: State, seen: Decision, known: Units, direction: Tree, move: Tree, stuck: Any, eps: Any) -> Any:
+    """Return the status after a step: where steps are too short, the point is a root or the method has stalled."""
     vanished = seen.error <= 100 * eps * known.steepest
     status = jnp.where(stuck, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), state.status)
-    tiny = ~seen.accept & ~stuck & (_newton_steps.beside(move, seen.units, direction) <= SHORT * eps)
-    root = settled(known, seen.error, eps)
+    tiny = ~seen.accept & ~stuck & (_newton_steps.relative_length(move, seen.units, direction) <= SHORT * eps)
+    root = stalled_at_root(known, seen.error, eps)
     status = jnp.where(tiny, jnp.where(root, Status.CONVERGED, Status.STALLED), status)
-    return jnp.where(~seen.accept & rounded(seen.old, seen.error, eps), Status.CONVERGED, status)
+    return jnp.where(~seen.accept & failed_by_rounding(seen.old, seen.error, eps), Status.CONVERGED, status)
 
 
 def _noise(error: Scalar, stiff: Any, size: Any, eps: Any) -> Any:
-    """Return an error in units of its rounding, at a point of some size; infinity where no curvature is known."""
+    """Return an error in units of its rounding, at a point of a size; infinity where no curvature is known."""
     made_of = eps * stiff * size
     return jnp.where(made_of > 0, error / jnp.where(made_of > 0, made_of, 1), jnp.inf)
 
@@ -268,10 +279,10 @@ def after_step(
     *,
     each: bool = True,
 ) -> tuple[Units, Any]:
-    """Return what a step that has been taken shows, and scales as they were if it had not been so long.
+    """Return the estimates after a step, and the scale and the rounding of a short step with the same result.
 
     ``units`` are the sizes of the unknown's elements, ``error`` and ``before`` the norms of ``F`` now and before the
-    step, ``change`` what the step has done to ``F``, ``each`` whether the equations may have units of their own.
+    step, ``change`` the change of ``F``. ``each`` says whether the equations may be in different units.
     """
     move, change, error, before = jax.lax.stop_gradient((move, change, error, before))
     size, length, rise = (trees.norm(v).astype(error.dtype) for v in (units, move, change))
@@ -282,53 +293,53 @@ def after_step(
     stiff = jnp.where(pair, jnp.maximum(1 / inverse, _MEMORY * old.stiff), old.stiff)
     moved = _newton_steps.longest(move, units).astype(error.dtype)
     ratio = error / jnp.where(before > 0, before, 1)
-    # what the directions of little curvature say, however short the last step was
+    # the estimate by the smallest curvature, which does not depend on the length of the last step
     apparent = jnp.where(soft > 0, soft * error / jnp.where(size > 0, size, 1), jnp.inf)
     left = jnp.where(taken, jnp.maximum(_newton_steps.left_after(moved, ratio, each=each), apparent), jnp.inf)
     noise = _noise(error, stiff, size, eps)
     quiet, long = noise <= ROUNDING, moved > LONG
     steepest = jnp.where(jnp.isfinite(error), jnp.maximum(old.steepest, error), old.steepest)
-    floor = jnp.where(quiet, error, 0)
+    rounding = jnp.where(quiet, error, 0)
     scale = _newton_steps.scale_of(error, left, eps)
     new = old._replace(
-        scale=scale, floor=jnp.where(long, 0, floor), soft=soft, stiff=stiff, measure=apparent, noise=noise,
+        scale=scale, rounding=jnp.where(long, 0, rounding), soft=soft, stiff=stiff, measure=apparent, noise=noise,
         steepest=steepest, moved=moved,
     )  # fmt: skip
     known = trees.where(accept, new, old)
-    # a root: what its error is beside, where the solver asks
+    # at an exact root, the scale is that of the size of the unknown
     known = known._replace(scale=jnp.where(error > 0, known.scale, size * jnp.where(stiff > 0, stiff, 1)))
-    return known, jnp.where(long, jnp.stack([_newton_steps.scale_of(error, apparent, eps), floor]), 0)
+    return known, jnp.where(long, jnp.stack([_newton_steps.scale_of(error, apparent, eps), rounding]), 0)
 
 
 def before_step(
     known: Units, fresh: Any, direction: Tree, units: Any, error: Scalar, eps: Any, *, exact: bool = True
 ) -> Units:
-    """Return what a step shows that is to be taken, where it is made of the Jacobian at this very point, ``fresh``.
+    """Return the estimates with the next step, where it is from the Jacobian at this point, ``fresh``.
 
-    One that is not ``exact`` says the least that there is to do.
+    A step that is not ``exact`` is a lower bound of the error.
     """
     direction, error = jax.lax.stop_gradient((direction, error))
     size, length = (trees.norm(v).astype(error.dtype) for v in (units, direction))
     measure = _newton_steps.longest(direction, units).astype(error.dtype)
     if not exact:
         measure = jnp.maximum(measure, known.measure)
-    # of the Jacobian's size the least that this step shows
+    # this step gives a lower bound of the Jacobian's norm
     stiff = jnp.maximum(known.stiff, error / jnp.where(length > 0, length, 1))
     noise = _noise(error, stiff, size, eps)
     quiet = (noise <= ROUNDING) & (measure <= LONG)
     scale = jnp.where(error > 0, _newton_steps.scale_of(error, measure, eps), known.scale)
-    new = known._replace(scale=scale, floor=jnp.where(quiet, error, 0), measure=measure, noise=noise)
+    new = known._replace(scale=scale, rounding=jnp.where(quiet, error, 0), measure=measure, noise=noise)
     return trees.where(fresh, new, known)
 
 
 def _path(
     direction: Tree, cauchy: Any, decrease: Any, merit: Scalar, radius: Scalar, usable: Any, far: Any
 ) -> tuple[Any, Any]:
-    """Return the point of the path at a distance, and the decrease of half the squared norm that it promises."""
+    """Return the point of the dogleg path at a distance, and the predicted decrease of half the squared norm."""
     near = trees.norm(cauchy).astype(radius.dtype)
-    # on the first leg a share of the way to the minimum along the gradient
+    # on the first leg, a fraction of the steepest-descent step
     outside = near > radius
-    # an infinite radius must not meet a derivative
+    # an infinite radius would give a derivative of NaN
     share = jnp.where(outside, radius, 1) / jnp.where(outside, near, 1)
     limit = jnp.where(jnp.isfinite(radius), radius, 0)
     leg = trees.scale(share, cauchy)

@@ -1,4 +1,4 @@
-"""What a solver that takes no steps has found, held against the problem's own condition."""
+"""The test of a point that dini's own steps have not computed, by the condition of the problem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...verification import _equations
 from ...verification._minimum import MISSED
 from ._units import slope_of_elements
 
-#: the conditions of these measure their error relative to their own terms
+#: for these problems the error of the condition is relative to its own terms
 _RELATIVE = (QuadraticProgram, ConeProgram, NonlinearProgram)
 
 
@@ -30,14 +30,15 @@ def judged(
     steps: Any = 1,
     status: Any = None,
 ) -> Outcome:
-    """Return the outcome of a solve that says it has ended at ``x``.
+    """Return the outcome of a solve whose result is ``x``.
 
-    The norm of the condition's residual must be at most ``rtol`` times that at a point which is away by the size of
-    ``x`` (by that of ``start`` where ``x`` is zero, by one where both are), or ten times that at a tenth of this
-    distance, if it is smaller. Where it is a gradient, what the function loses as elements move by their own size
-    counts as well, which does not depend on their units (see ``_units.py``). A residual of ``atol`` is always good
-    enough. And where Newton's method settles beside the point, no element may be off by more than ten times ``rtol`` of
-    its own size. ``status`` is why the solver gave up, where it did: it counts where the condition does not hold.
+    The norm of the condition's residual must be at most ``rtol`` times that at a point at a distance of the size of
+    ``x`` (the size of ``start`` where ``x`` is zero, one where both are zero). Ten times the norm at a tenth of this
+    distance is used in place of that, if it is smaller. Where the residual is a gradient, the decrease of the function
+    where elements move by their own size is tested as well, which does not depend on units (see ``_units.py``). A
+    residual of ``atol`` is always sufficient. Finally, where Newton's method converges from ``x``, its solution must
+    differ in no element by more than ten times ``rtol``, relative to the size of that element. ``status`` is the reason
+    why the solver failed, if it did: it is returned where the condition does not hold.
     """
     error = problem.condition.error(problem, x, *args)
     scale = 1.0 if isinstance(problem, _RELATIVE) else _scale(problem, x, start, args, error)
@@ -47,9 +48,9 @@ def judged(
     tol = rtol * scale + (0.0 if solver.atol is None else solver.atol)
     status = jnp.asarray(Status.RUNNING if status is None else status)
     end = jnp.where(status == Status.RUNNING, Status.CONDITION, status)
-    # what is no number is more to the point than that nothing went on
-    blind = (status == Status.RUNNING) | (status == Status.STALLED)
-    end = jnp.where(blind & ~jnp.isfinite(error), Status.NONFINITE, end)
+    # a residual that is not finite explains more than that the solver stalled
+    unexplained = (status == Status.RUNNING) | (status == Status.STALLED)
+    end = jnp.where(unexplained & ~jnp.isfinite(error), Status.NONFINITE, end)
     holds = error <= tol
     if not isinstance(problem, _RELATIVE) and _equations.can_follow(x):
         condition = problem.condition.at(problem, x, *args)
@@ -61,17 +62,17 @@ def judged(
 
 
 def _scale(problem: AnyProblem, x: Tree, start: Tree, args: tuple[Tree, ...], error: Any) -> Any:
-    """Return the residual of a point that is wrong by its own size, or by less where elements are of unlike units."""
+    """Return the residual of a point that is wrong by its own size, less where elements are in different units."""
     away, size, first = trees.varied(start), trees.sized_norm(x), trees.sized_norm(start)
     size = jnp.where(size > 0, size, jnp.where(first > 0, first, 1)) / jnp.maximum(trees.norm(away), trees.eps(start))
     far, near = (problem.condition.error(problem, trees.axpy(share * size, away, x), *args) for share in (1, 0.1))
-    # a point where the residual has grown exponentially vouches for nothing
+    # a point where the residual has overflowed gives no scale
     scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
     scale = jnp.where(jnp.isfinite(scale), scale, 0)
     own = jax.tree.map(lambda u, s: jnp.abs(u) * s, x, trees.varied(x))
-    losses, settled = [], problem.condition.at(problem, x, *args)
+    losses, condition = [], problem.condition.at(problem, x, *args)
     for share in (0, 1, 0.1):
-        forces = settled.forces(problem, trees.axpy(share, own, x), *args)
+        forces = condition.forces(problem, trees.axpy(share, own, x), *args)
         if forces is None:
             return scale
         losses.append(slope_of_elements(x, forces))

@@ -1,4 +1,4 @@
-"""Lengths in the units of the problem: of first steps, and of the steps by which residuals are measured."""
+"""Step sizes that do not depend on units: those of first steps, and those of residuals."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ...conditions._descent import inverse_curvature
 from ...protocols import Composed
 from ...scaling import linearized
 from ...trees import Scalar, Tree
-from ._margins import PROBE, drowning_share
+from ._margins import PROBE, gradient_rounding
 from ._units import Units
 
 
 def natural_length(value: Any, size: Any, slope: Scalar) -> Any:
-    """Return a length in the unknown's units, at a start of norm ``size``: that norm.
+    """Return a length in the units of the unknown: the norm ``size`` of the starting point.
 
-    Where it is zero, it is the distance in which the value would fall to zero along the gradient, of norm ``slope``;
-    where the value is zero as well nothing is known, and it is one.
+    Where that is zero, it is the distance at which the linear model of the value, with a gradient of norm ``slope``, is
+    zero. Where the value is zero as well, it is one.
     """
     ahead = jnp.where(slope > 0, jnp.abs(value) / jnp.where(slope > 0, slope, 1), 0)
     return jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
 
 
 def probe_length(value: Any, size: Any, slope: Scalar, eps: Any, elements: Any) -> Any:
-    r"""Return the step size of a first step along minus a gradient, which shows the curvature there.
+    r"""Return the step size of a first step along minus a gradient, which estimates the curvature.
 
-    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`, or, where that is the size
-    of the point but the gradient is that of smaller ``elements``, of :math:`\sum_i |g_i x_i| / \|g\|`. Any other length
-    would be one in the units of the unknown.
+    The step is short: it moves the point by the :func:`natural_length` times ``eps ** PROBE``. Where the gradient is
+    that of smaller ``elements`` of the point, the length is :math:`\sum_i |g_i x_i| / \|g\|` in place of the natural
+    one. These lengths do not depend on the units of the unknown.
     """
     whole = size * slope
     share = elements / jnp.where(whole > 0, whole, 1)
@@ -40,10 +40,10 @@ def probe_length(value: Any, size: Any, slope: Scalar, eps: Any, elements: Any) 
 
 
 def cold_length(scales: Units, size: Any, slope: Scalar) -> Any:
-    """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
+    """Return the step size along minus a gradient of norm ``slope`` where there is no model of the curvature.
 
-    It is the inverse curvature of the last steps, if one is known, and moves the point, of norm ``size``, no farther
-    than that, or than the start was large.
+    It is the inverse curvature of the last steps, if one is known. The step is at most as long as ``size``, the norm of
+    the point, or as the norm of the starting point, if that is larger.
     """
     far = jnp.maximum(size, scales.origin)
     own = jnp.where(far > 0, far, 1) / jnp.where(slope > 0, slope, 1)
@@ -55,9 +55,9 @@ def contracting_length(
 ) -> Any:
     """Return the step size of the ``first`` of a fixed number of steps, shorter where it would not contract.
 
-    Close to a solution, or at one, a gradient is rounding or nothing, and a step that moves the point in spite of it is
-    far longer than the curvature allows: the point comes back, and the derivative of the steps grows without bound.
-    A function without products with its Hessian (a call of the host) has no such derivative, and keeps its step.
+    At a solution the gradient is zero or rounding. A step size that moves the point nevertheless is far larger than the
+    inverse of the curvature: then the derivative of the steps grows without bound. The step size does not change for a
+    function without products with its Hessian (a call of the host), which has no such derivative.
     """
     x, gradient, step_size, args = jax.lax.stop_gradient((x, gradient, step_size, args))
     slopes = lambda u: problem.gradient(u, *args)
@@ -74,19 +74,19 @@ def contracting_length(
 
 
 def is_rounding(squared: Any, size: Any, eps: Any) -> Any:
-    """Return whether a move, by its squared length, is rounding of a point of norm ``size``, and shows no curvature.
+    """Return whether the squared length of a move is rounding of a point of norm ``size``, so that it has no curvature.
 
-    Of a fixed number of steps the next one, which may move nothing but the derivative, is then like it.
+    In a fixed number of steps, the next one then has the same step size: it may change the derivative alone.
     """
-    return trees.sqrt(squared) <= drowning_share(eps) * size
+    return trees.sqrt(squared) <= gradient_rounding(eps) * size
 
 
 def residual_step(x: Tree, gradient: Tree, *, convex: bool = True) -> Any:
-    r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
+    r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` of the stopping test.
 
-    It moves the point by its own size: with one in other units, a move would be cut off by a bound, or a bound be out
-    of reach, whatever the gradient. At zero, where no size is known, it is one, and at most one for parts that are not
-    ``convex``: their proximal operators are for steps that are short beside their own curvature.
+    The step moves the point by its own size. A step size that depends on units could be so large that every move ends
+    at a bound, or so small that none does. At zero, where no size is known, it is one. It is at most one for sets and
+    penalties that are not ``convex``: their proximal operators require small step sizes.
     """
     size, slope = trees.norm(x), trees.norm(gradient)
     known = (size > 0) & (slope > 0)

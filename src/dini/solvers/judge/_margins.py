@@ -1,7 +1,7 @@
-"""The ledger of margins: each number by which values, slopes and steps are judged, with what it is for.
+"""The thresholds of acceptance and stopping tests, and the tests that can be turned off, each with its purpose.
 
-`benchmarks/judgements.py` shows what each buys: right answers, wrong claims, failures and steps, with it and without.
-The environment variable `DINI_WITHOUT` turns judgements off by their names, separated by commas.
+`benchmarks/judgements.py` measures the effect of each test on answers, failures and steps. The environment variable
+`DINI_WITHOUT` turns tests off by their names, separated by commas.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ...trees import Scalar
 
 _OFF = frozenset(filter(None, os.environ.get("DINI_WITHOUT", "").split(",")))
 
-#: what can be turned off, and what it is for
+#: the tests that can be turned off, and their purpose
 JUDGEMENTS = {
-    "run_away": "iterates that run away from every point have not converged, however small their gradient is",
-    "floor": "an error below the rounding of what it is made of counts as zero",
-    "unlike_elements": "the slope of each element's own move must be small as well, not that of the whole point alone",
-    "forgetting": "what was seen of little curvature is forgotten as the error falls",
-    "along": "little curvature is seen better by the inner product of step and change than by their lengths",
-    "unseen": "the least curvature may lie along no step: a tenth of what is seen is asked for",
-    "leaps": "after a step that leaps, only a further one shows whether the point is a solution",
-    "drowning_share": "a change of the gradient that drowns in its rounding shows no curvature",
-    "probe": "the first step, which only shows the curvature, need not meet the method's rule",
-    "home": "the first step may show that the start is a solution, which is then kept",
+    "diverging": "iterates that diverge have not converged, even if their gradient is small",
+    "rounding": "an error below the rounding error of its own terms counts as zero",
+    "unlike_elements": "the slope of moves relative to each element's size must be small as well",
+    "forgetting": "old estimates of the smallest curvature are discounted as the error decreases",
+    "along": "the Rayleigh quotient of a step estimates the smallest curvature better than the ratio of norms",
+    "unseen": "no step may be along the smallest curvature: the tolerance is a tenth of the estimate",
+    "leaps": "after a very long step, the stopping test waits for a further step",
+    "gradient_rounding": "a change of the gradient below its rounding error gives no curvature",
+    "probe": "the first step, which only estimates the curvature, need not meet the method's rule",
+    "start_is_solution": "where the first step shows that the start is a solution, the start is returned",
     "solved": "a point that meets the stopping test need not meet the method's rule",
-    "hidden_difference": "values that differ by a hundredth of the root of the roundoff give way to slopes",
-    "shown": "a step whose values drown in rounding is good where its gradient falls",
-    "settled": "a method at its end has converged where what is left to gain drowns in the value's rounding",
-    "patience": "steps without gain end at last",
+    "value_slack": "below a relative difference of sqrt(eps) / 100 of values, slopes decide",
+    "shown": "a step whose change of the value is below rounding is accepted where the gradient decreases",
+    "decrease_is_rounding": "a method that stalls has converged where the remaining decrease is rounding",
+    "patience": "a method ends after many steps without progress",
 }
 
 
@@ -40,76 +40,77 @@ def off(name: str) -> bool:
     return name in _OFF
 
 
-#: units of rounding below which nothing is asked for
+#: an error of this many units of rounding counts as zero
 ROUNDING = 10
-#: units of rounding of a gradient in which a change of it drowns
+#: a change of a gradient below this many units of its rounding is not informative
 BLIND = 64
-#: units of rounding within which a Newton step that fails has met rounding
+#: a Newton step that fails at an error of at most this many units of rounding has failed because of rounding
 NOISE = 1000
-#: the power of the unit roundoff by which a first step moves the point, to see the curvature: with the square root the
-#: difference of two gradients would have lost half of its digits, with this a third
+#: the relative length of a first step, which estimates the curvature, is this power of the unit roundoff: with a power
+#: of 1/2 the difference of two gradients would lose half of its digits, with this one it loses a third
 PROBE = 0.4
-#: a step that is longer than this share of the point is no step close to a solution
+#: a step is long where its relative length is above this number: the point is not close to a solution
 LONG = 1e-2
-#: a step of this share of the point's rounding moves nothing
+#: a step below this fraction of the rounding error of the point does not move the point
 SHORT = 1e-2
-#: a Newton step has worked where it lowers the error by so much
+#: a Newton step is successful where it reduces the error to this fraction
 WORKED = 0.5
-#: the least curvature may lie along no step: what is seen of it is taken for so much less
+#: the factor on the estimate of the smallest curvature, since no step may be along that curvature
 UNSEEN = 0.1
-#: what may be made of the Rayleigh quotient of a step, beside the ratio of the lengths: where curvatures of both signs
-#: cancel it is large without a meaning
+#: the limit of the inverse Rayleigh quotient of a step, relative to the ratio of the norms: where curvatures of both
+#: signs cancel, the former is large without a meaning
 CANCELED = 30
-#: what is kept of the largest curvature at each step
+#: the factor on the old estimate of the largest curvature at each step
 STIFF = 0.9
-#: the share of a promised decrease that has to come true (Armijo)
+#: the constant of Armijo's condition
 DECREASE = 1e-4
-#: the share of a slope that may be left where the values along a line say nothing (Wolfe)
+#: the constant of Wolfe's curvature condition, where the values along a line are not informative
 CURVATURE = 0.9
-#: steps of Newton's method without gain after which one that promises nothing is its last
+#: the number of Newton steps without progress after which one with a negligible predicted decrease is the last
 IDLE = 1
-#: accepted steps without gain after which a method has stalled
+#: the number of accepted steps without progress after which a method has stalled
 PATIENCE = 50
 
 
 def lost_patience(idle: Scalar, steps: Scalar) -> Any:
-    """Return whether a method has stalled, after so many steps without gain.
+    """Return whether a method has stalled: ``idle`` is the number of steps without progress, ``steps`` that of all.
 
-    On an ill-conditioned function its gradients rise and fall, near a solution by amounts that values no longer show:
-    hundreds of steps may go by between two gains. A quarter of all steps is what they may take.
+    On an ill-conditioned function the norm of the gradient increases and decreases. Near a solution the changes of the
+    value are below rounding, and there may be hundreds of steps between two steps with progress. So steps without
+    progress may be up to a quarter of all steps.
     """
     if off("patience"):
         return jnp.zeros((), bool)
     return (idle >= PATIENCE) & (4 * idle >= steps)
 
 
-def drowning_share(eps: Any) -> Any:
-    """Return the share of a gradient in which a change of it drowns; no more than a hundredth in half precision."""
-    return 0.0 if off("drowning_share") else min(BLIND * eps, 1e-2)
+def gradient_rounding(eps: Any) -> Any:
+    """Return the relative rounding error of a gradient; at most a hundredth, which matters in half precision."""
+    return 0.0 if off("gradient_rounding") else min(BLIND * eps, 1e-2)
 
 
 def relative_rounding(value: Any) -> Any:
-    """Return a few units of rounding error of a function's value: smaller differences between values mean nothing."""
+    """Return ten units of rounding of a function's value: smaller differences of values are rounding."""
     return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
 
-def hidden_difference(value: Any) -> Any:
-    """Return the difference from a function's value below which its slopes say more than its values do.
+def value_slack(value: Any) -> Any:
+    """Return the difference of values below which a line search uses slopes in place of values.
 
-    That is more than :func:`relative_rounding`: a value that is small by cancellation, such as a sum of squares whose
-    residuals are small beside the data, has lost further digits, which slopes have not. Hager and Zhang ("A new
-    conjugate gradient method with guaranteed descent and an efficient line search", 2005) take a millionth; this is
-    what double precision needs where the data are some 100,000 times the residuals.
+    This is larger than :func:`relative_rounding`: a value that is small by cancellation, such as a sum of squares whose
+    residuals are small relative to the data, has lost more digits than the slopes. Hager and Zhang ("A new conjugate
+    gradient method with guaranteed descent and an efficient line search", 2005) use a millionth of the value. The
+    number here is sufficient in double precision where the data are 100,000 times as large as the residuals.
     """
-    if off("hidden_difference"):
+    if off("value_slack"):
         return relative_rounding(value)
     return jnp.maximum(relative_rounding(value), 1e-2 * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value))
 
 
 def doubtful_difference(value: Any) -> Any:
-    """Return the difference from a function's value below which a test of values gives way to one of gradients.
+    """Return the difference of values below which the gradient at the new point decides, in place of values.
 
-    That may be more than :func:`hidden_difference`, which must keep a line search from climbing by itself: a step that
-    was too long shows in the next gradient, at any size.
+    This may be larger than :func:`value_slack`, which must prevent a line search from accepting increases: after a step
+    that was too long the next gradient is larger, at any difference of values.
     """
     return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)

@@ -23,26 +23,26 @@ from ..shared._residual_model import ALGEBRA, Model, Point, Space
 from ..shared._structured_secant import Secant
 from . import _newton_steps
 from ._margins import DECREASE, PATIENCE, SHORT, doubtful_difference, relative_rounding
-from ._residual_units import doubted, falls_for_ever, kept, known, promised_beyond, rounded, settled
+from ._residual_units import diverging, doubted, failed_by_rounding, kept, known, promised_beyond, stalled_at_solution
 from ._units import Units
 
 #: radius of the first trust region, in units of the scaled starting point
 FIRST_RADIUS = 100.0
-#: what is kept of the scale of a column at each step that is taken
+#: the factor on the old scale of a column at each accepted step
 _KEPT = 0.95
-#: scales within this factor of their mean are alike
+#: scales within this factor of their mean are replaced by the mean
 _LIKE = 10.0
-#: unknowns of up to this many numbers are solved for with a matrix by default
+#: the default for unknowns of up to this many numbers is a factorization
 _DENSE = 2048
 
 
 def default_algebra(name: str, size: int) -> Any:
-    """Return the class that does the linear algebra: the one that is named, or by the number of unknowns."""
+    """Return the class for the linear algebra: by its name, or by the number of unknowns for ``"auto"``."""
     return ALGEBRA[("cholesky" if size <= _DENSE else "cg") if name == "auto" else name]
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and model, the control of the steps, the next trial."""
+    """The state: value and model of the accepted point, the control of the step lengths, the next trial."""
 
     error: Scalar
     value: Any
@@ -60,8 +60,8 @@ class State(NamedTuple):
     status: Any
 
 
-class Seen(NamedTuple):
-    """What a trial shows: the residuals there, the error, whether all is finite, and the decrease of the value."""
+class Trial(NamedTuple):
+    """An evaluated trial: its residuals, its error, whether all of it is finite, and the decrease of the value."""
 
     trial: Tree
     at: Point
@@ -72,10 +72,10 @@ class Seen(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was decided of a trial, and the point from which the method goes on.
+    """The decision on a trial, and the point from which the method continues.
 
-    ``ratio`` is that of actual to predicted decrease, ``brief`` the scale and the floor as the step that was taken
-    tells them, ``old`` what was known before, ``astray`` what :class:`Point` knows of the rest of the unknown.
+    ``ratio`` is that of actual to predicted decrease. ``step_scales`` are the scale and the rounding that the accepted
+    step gives, ``old`` the estimates before, ``rest_error`` is that of :class:`Point`.
     """
 
     accept: Any
@@ -86,15 +86,15 @@ class Verdict(NamedTuple):
     error: Scalar
     extent: Any
     old: Units
-    astray: Any
-    brief: tuple[Any, Any]
+    rest_error: Any
+    step_scales: tuple[Any, Any]
 
 
 class ResidualSolver(Solver):
-    """Base of the solvers that damp Gauss-Newton steps: they differ in their control, a named tuple of scalars.
+    """Base of the damped Gauss-Newton methods: they differ in their control, a named tuple of scalars.
 
-    One step evaluates the residuals at one trial point, judges it by the ratio of actual to predicted decrease, and
-    finds the next trial.
+    One step evaluates the residuals at one trial point, accepts it or not by the ratio of actual to predicted decrease,
+    and finds the next trial.
     """
 
     linear_solver: Any
@@ -109,7 +109,7 @@ class ResidualSolver(Solver):
         constraint = problem.constraint
         if constraint is not None and not has_bounds(constraint):
             raise TypeError(
-                f"{self.name} keeps bounds, such as dini.sets.Box: given the constraint {constraint.name}. "
+                f"{self.name} supports bounds, such as dini.sets.Box: given the constraint {constraint.name}. "
                 "Use ProximalGradient or ProjectedGradient."
             )
 
@@ -118,7 +118,7 @@ class ResidualSolver(Solver):
         require_choice(f"{self.name}'s linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
     def algebra(self, size: int) -> Any:
-        """Return the class that does the linear algebra for so many unknowns."""
+        """Return the class for the linear algebra with ``size`` unknowns."""
         return default_algebra(self.linear_solver, size)
 
     def _start(self, dtype: Any) -> Any:
@@ -137,7 +137,7 @@ class ResidualSolver(Solver):
     def _propose(
         self, control: Any, model: Model, space: Space, u: Tree, first: Any, learned: Secant | None
     ) -> tuple[Any, Any, Any]:
-        """Return the model's step, the move, which may be corrected for what the model misses, and the control."""
+        """Return the model's step, the move, which may have a correction of higher order, and the control."""
         raise NotImplementedError
 
     def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
@@ -162,7 +162,7 @@ class ResidualSolver(Solver):
         verdict = decided(space, state, seen)
         store, jacobian, solved = self._linearized(space, x, state, seen, verdict)
         u, gradient, first = verdict.u, verdict.gradient, seen.first
-        # the largest norms lately keep the steps from growing where a column has become small
+        # the largest norms of the last steps limit the steps where a column has become small
         norms = algebra.norms(store, gradient, space, u)
         scale = jax.lax.stop_gradient(self._scale(state.scale, norms, verdict.accept, first))
         control = jax.lax.stop_gradient(self._judged(state.control, verdict.accept, verdict.ratio, state))
@@ -170,19 +170,21 @@ class ResidualSolver(Solver):
         model = algebra(store, gradient, _evened(scale), space.free(u, gradient), space, u)
         secant = None if state.secant is None else _secant(space, state, seen, verdict, store, jacobian)
         raw, step, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
-        # a correction takes the step to where the model's decrease is found: to the model it would be a loss
+        # the decrease is predicted without the correction, which would increase the model
         predicted = -dot(gradient, step) - 0.5 * curvature
         learned = None if secant is None else (secant.used, scale)
-        held, astray = model.masked(gradient), verdict.astray
+        held, rest_error = model.masked(gradient), verdict.rest_error
         figures = held, raw, step, verdict.error, verdict.value, curvature
-        now = known(space, u, verdict.extent, norms, *figures, verdict.old, astray, learned)
-        # a step that is damped further says less of the same point
+        now = known(space, u, verdict.extent, norms, *figures, verdict.old, rest_error, learned)
+        # a step with more damping does not improve the estimates for the same point
         now = kept(now, verdict.accept, verdict.old)
-        now = now._replace(scale=jnp.where(solved, verdict.brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
+        now = now._replace(
+            scale=jnp.where(solved, verdict.step_scales[0], now.scale), rounding=jnp.where(solved, 0, now.rounding)
+        )
         idle = _idle(state.idle, verdict.accept, seen.actual, verdict.error, verdict.value)
         status, stalled = ended(space, state, verdict, now, solved, raw, idle)
         status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
-        # whatever the scales say, what promises more is no solution
+        # a point with a larger predicted decrease is no solution, even if it meets the stopping test
         ends = status == Status.CONVERGED
 
         def beyond(_: Any) -> Any:
@@ -200,10 +202,10 @@ class ResidualSolver(Solver):
             state.steps + 1, verdict.extent, doubted(now, ~(left <= NEARLY_NOTHING)).packed(space.dtype), status,
         )  # fmt: skip
 
-    def _linearized(self, space: Space, x: Tree, state: State, seen: Seen, verdict: Verdict) -> tuple[Any, Any, Any]:
-        """Return the model's store at the accepted point, the Jacobian where it is kept, and whether neither is needed.
+    def _linearized(self, space: Space, x: Tree, state: State, seen: Trial, verdict: Verdict) -> tuple[Any, Any, Any]:
+        """Return the model's store at the accepted point, the Jacobian if it is stored, and whether neither is needed.
 
-        They are not needed where the last step tells that the point is a solution.
+        They are not needed where the last step shows that the point is a solution.
         """
         algebra, at = self.algebra(space.size), seen.at
         keep = state.secant is not None
@@ -218,7 +220,7 @@ class ResidualSolver(Solver):
             return (*trees.where(verdict.accept, renew(None), last), no)
         if algebra is ALGEBRA["cg"]:
             return (*last, no)
-        solved = met(self, x, verdict.error, verdict.brief)
+        solved = met(self, x, verdict.error, verdict.step_scales)
         needed = verdict.accept & ~solved
         return (*jax.lax.cond(needed, renew, lambda _: last, None), solved)
 
@@ -243,7 +245,7 @@ class ResidualSolver(Solver):
             return raw, step, move, control, model.curvature(step), None
         full = model.with_hessian(secant.matrix)
         raw, step, move, after = proposed(model.with_hessian(jnp.where(secant.used, secant.matrix, 0)))
-        # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
+        # where the estimate makes the matrix indefinite, the step is a Gauss-Newton step
         convex = jnp.isfinite(dot(move, move)) & (full.curvature(step) > 0) & (full.decrease(step) > 0)
         used = secant.used & convex
         last = raw, step, move, after
@@ -262,72 +264,75 @@ class ResidualSolver(Solver):
         return Space(problem, x, args)
 
 
-def look(space: Space, state: State, *, eager: bool) -> Seen:
+def look(space: Space, state: State, *, eager: bool) -> Trial:
     """Evaluate the residuals at the next trial point, ``eager`` their Jacobian as well."""
     trial = space.clip(space.point + state.move)
     at = space.evaluate(trial, eager=eager)
     finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
-    return Seen(trial, at, space.error(at, trial), state.steps == 0, finite, state.value - at.value)
+    return Trial(trial, at, space.error(at, trial), state.steps == 0, finite, state.value - at.value)
 
 
-def decided(space: Space, state: State, seen: Seen) -> Verdict:
-    """Return what becomes of a trial.
+def decided(space: Space, state: State, seen: Trial) -> Verdict:
+    """Return the decision on a trial.
 
-    It is taken where the decrease is a small share of what the model predicts. A step whose decrease drowns in rounding
-    is taken only if the optimality measure shrinks: to half where the value rises by more, because it may be the
-    difference of large numbers.
+    It is accepted where the decrease is at least a small fraction of the predicted one. A step whose decrease is below
+    rounding is accepted only if the optimality error decreases: to half where the value increases by more than
+    rounding, which is possible where the value is a difference of large numbers.
     """
     at, size, actual, predicted = seen.at, seen.size, seen.actual, state.predicted
     eps = jnp.finfo(space.dtype).eps
     rounding, doubtful = relative_rounding(at.value), doubtful_difference(at.value)
     drowned, rises = actual <= rounding, actual < -rounding
     shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful)
-    # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+    # a step without its predicted decrease, or a very long one, has ended where the function is nearly constant
     shrinks &= predicted <= doubtful
     shrinks &= ~_newton_steps.leaps(state.move, space.point, state.extent, eps)
-    shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
+    shrinks |= (size == 0) & (state.error == 0)  # at a solution, only the derivative changes
     ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
-    # a value without a gradient is as little of a success as none: a region must shrink
+    # a trial whose gradient is not finite is rejected, and the trust region shrinks
     ratio = jnp.where(seen.finite, jnp.where(drowned & shrinks, 1.0, ratio), -jnp.inf).astype(space.dtype)
     accept = seen.first | (seen.finite & jnp.where(drowned, shrinks, ratio > DECREASE))
     error = jnp.where(seen.first & ~seen.finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
     u, old = jnp.where(accept, seen.trial, space.point), Units.of(state.scales)
-    extent, astray = _newton_steps.extended(state.extent, u, accept), jnp.where(accept, at.astray, old.astray)
-    # the last step may tell that none from here is needed
+    extent, rest_error = (
+        _newton_steps.extended(state.extent, u, accept),
+        jnp.where(accept, at.rest_error, old.rest_error),
+    )
+    # the last step may show that no further one is needed
     moved = old.stretch * _newton_steps.longest(state.move, _newton_steps.sizes(u, extent, eps))
     left = _newton_steps.left_after(moved, size / jnp.where(state.error > 0, state.error, 1))
-    left = _newton_steps.told(jnp.where(accept & ~seen.first, left, jnp.inf), astray, eps)
-    brief = _newton_steps.scale_of(error, left, eps), jnp.zeros_like(error)
+    left = _newton_steps.relative_error(jnp.where(accept & ~seen.first, left, jnp.inf), rest_error, eps)
+    step_scales = _newton_steps.scale_of(error, left, eps), jnp.zeros_like(error)
     value, gradient = jnp.where(accept, at.value, state.value), jnp.where(accept, at.gradient, state.gradient)
-    return Verdict(accept, ratio, u, value, gradient, error, extent, old, astray, brief)
+    return Verdict(accept, ratio, u, value, gradient, error, extent, old, rest_error, step_scales)
 
 
 def ended(
     space: Space, state: State, verdict: Verdict, now: Units, solved: Any, raw: Any, idle: Any
 ) -> tuple[Any, Any]:
-    """Return the status after a step, as far as the steps tell, and whether the method has stalled.
+    """Return the status after a step, by the steps alone, and whether the method has stalled.
 
     ``raw`` is the next step before it is clipped to bounds.
     """
     accept, value, old = verdict.accept, verdict.value, verdict.old
-    # no step of the next size can be told from none
+    # the next step is below the rounding of the point
     short = now.length <= SHORT * jnp.finfo(space.dtype).eps
     stalled = (~accept & short) | (idle[0] >= PATIENCE)
-    end = jnp.where(settled(now, space, value), Status.CONVERGED, Status.STALLED)
+    end = jnp.where(stalled_at_solution(now, space, value), Status.CONVERGED, Status.STALLED)
     status = jnp.where(stalled, end, state.status)
-    status = jnp.where(~accept & rounded(old, space, state.value), Status.CONVERGED, status)
-    # damped steps are shorter than those that are wanted
+    status = jnp.where(~accept & failed_by_rounding(old, space, state.value), Status.CONVERGED, status)
+    # damped steps are shorter than those to the minimum of the model
     ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
-    runs = accept & ~solved & falls_for_ever(now, verdict.error, verdict.u, verdict.extent, last, ahead)
+    runs = accept & ~solved & diverging(now, verdict.error, verdict.u, verdict.extent, last, ahead)
     return jnp.where(runs, Status.DIVERGED, status), stalled
 
 
-def _secant(space: Space, state: State, seen: Seen, verdict: Verdict, store: Any, jacobian: Any) -> Secant:
-    """Return the estimate of the residuals' curvature after a trial."""
+def _secant(space: Space, state: State, seen: Trial, verdict: Verdict, store: Any, jacobian: Any) -> Secant:
+    """Return the secant estimate of the curvature of the residuals after a trial."""
     secant: Secant = state.secant
     gradient, first = verdict.gradient, seen.first
     change = gradient - state.gradient
-    # what the change of the Jacobian did to the gradient
+    # the change of the gradient by the change of the Jacobian
     if space.loss is None:
         wanted = gradient - product(secant.jacobian, seen.at.residuals)
     else:
@@ -337,19 +342,19 @@ def _secant(space: Space, state: State, seen: Seen, verdict: Verdict, store: Any
     matrix = jnp.where(accept, updated, secant.matrix)
     used = secant.chosen(seen.actual, state.predicted) & ~first
     last = {"jacobian": jacobian, "residuals": jnp.where(verdict.accept, seen.at.residuals, secant.residuals)}
-    # the other end of the step: with the accepted point's Jacobian and residuals these make up the bend
+    # the residuals at the other end of the step, and those and the Jacobian at the accepted point, give the bend
     other = jnp.where(verdict.accept, secant.residuals, seen.at.residuals)
     along = jnp.where(verdict.accept, 1, -1) * product(store, state.move)
     bend = 2 * (product(jacobian, other) - gradient + along)
-    told = ~first & seen.finite
-    bend, moved = jnp.where(told, bend, secant.bend), jnp.where(told, state.move, secant.moved)
+    informative = ~first & seen.finite
+    bend, moved = jnp.where(informative, bend, secant.bend), jnp.where(informative, state.move, secant.moved)
     return secant._replace(matrix=matrix, used=used, bend=bend, moved=moved, **last)
 
 
 def gauss_newton_step(
     solver: ResidualSolver, problem: AnyProblem, x: Tree, state: State, args: tuple[Tree, ...]
 ) -> Any:
-    """Return one Gauss-Newton step, a differentiable function."""
+    """Return the point after one Gauss-Newton step, a differentiable function."""
     space = Space(problem, x, args)
     algebra = solver.algebra(space.size)
     at = space.evaluate(space.point, eager=True)
@@ -361,20 +366,20 @@ def gauss_newton_step(
 
 
 def _remembered(scale: Any, norms: Any, accept: Any) -> Any:
-    """Return the largest norms of the columns lately, each beside what is remembered of those before.
+    """Return the largest norms of the columns, where those of earlier points are discounted.
 
-    Those far back are forgotten: a column that was huge once, where an unknown was next to zero, would hold its unknown
-    for ever. A column of zeros has no unit to forget the last one for.
+    Without the discount, a column that was very large at one point, where an unknown was close to zero, would keep the
+    steps of this unknown short. A column of zeros does not discount the last scale.
     """
     alive = norms > jnp.sqrt(jnp.finfo(norms.dtype).tiny)
     return jnp.maximum(jnp.where(accept & alive, _KEPT * scale, scale), norms)
 
 
 def _evened(scale: Any) -> Any:
-    """Return the scale of a model's unknowns: those within a factor of :data:`_LIKE` of their mean are alike.
+    """Return the scale of a model's unknowns: those within a factor of :data:`_LIKE` of the mean are equal to it.
 
-    Unknowns of like units are best left as they are: in a curved valley, the norms of the columns change along it, and
-    steps that are short in these are many. The mean is geometric; a column of zeros has it, too.
+    Unknowns in the same units need no scaling: the norms of the columns change along a curved valley, and a trust
+    region that is scaled by them needs more steps. The mean is geometric; it is also the scale of a column of zeros.
     """
     seen = scale > 0
     logarithms = jnp.where(seen, jnp.log(jnp.where(seen, scale, 1)), 0)
@@ -390,11 +395,11 @@ class Region(NamedTuple):
     length: Any
 
     def accepted_by_bound(self, ratio: Any, state: State, whole: Any) -> tuple[Region, Any]:
-        """Return the region after a trial, and the factor by which it was cut or grown.
+        """Return the region after a trial, and the factor by which it has changed.
 
-        ``whole`` tells whether the step was a full Gauss-Newton step, so that a success says to go further.
+        ``whole`` says whether the step was a full Gauss-Newton step: then the region grows after any success.
         """
-        # the cut that the parabola through the values and the slope asks for
+        # the minimum of the parabola through both values and the slope
         slope = jnp.sum(state.gradient * state.move)
         actual = ratio * state.predicted
         bend = 2 * (-actual - slope)
@@ -409,18 +414,18 @@ class Region(NamedTuple):
     def first(self, model: Model, u: Tree, first: Any) -> Region:
         """Return the region with its first radius, in units of the scaled starting point."""
         start = trees.norm(model.scale * jax.lax.stop_gradient(u))
-        # from zero, in units of the residuals that the columns have to do with
+        # at zero, the radius is in units of the residuals
         start = jnp.where(start > 0, start, trees.norm(jax.lax.stop_gradient(model.slope)))
         return self._replace(radius=jnp.where(first, FIRST_RADIUS * jnp.where(start > 0, start, 1), self.radius))
 
     def walked(self, step: Any, first: Any) -> Region:
-        """Return the region after a step is chosen; the first one is no larger than that step."""
+        """Return the region after a step is chosen; the first radius is at most the length of that step."""
         length = trees.norm(jax.lax.stop_gradient(step))
         return Region(jnp.where(first, jnp.minimum(self.radius, length), self.radius), length)
 
 
 def _idle(idle: Scalar, accept: Any, actual: Any, error: Scalar, value: Any) -> Any:
-    """Return the number of steps without progress, and the error to be halved: progress is either, or a decrease."""
+    """Return the number of steps without progress, and the error to be halved: progress is this or a decrease."""
     count, least = idle[0], idle[1]
     progress = accept & ((actual > 10 * relative_rounding(value)) | (error <= 0.5 * least))
     return jnp.stack([jnp.where(progress, 0, count + 1), jnp.where(progress, jnp.minimum(error, least), least)])

@@ -1,41 +1,42 @@
-r"""What the steps so far show of a problem's units: the one place where the stopping tests get theirs.
+r"""Stopping tests that do not depend on units: the scale of the error is estimated from the steps so far.
 
-A stopping test that compares a gradient with a number takes the answer for one of another problem as soon as somebody
-measures in other units. What counts is the error of the solution beside the size of the solution,
+A test that compares a gradient with a fixed number has another result where the unknown or the function is in other
+units. The test here is about the relative error of the solution, whose size is :math:`X`:
 
 .. math:: \|x - x^\star\| \le \text{rtol} \cdot X .
 
-Let ``g`` be what vanishes at a solution: a gradient, a projected one, a residual. With a change ``y`` of it along a
-step ``s``, an error of size :math:`X` would show as :math:`\|g\| \approx X \|y\| / \|s\|`. So the test is
+Let ``g`` be zero at a solution: a gradient, a projected gradient, or a residual. Let ``y`` be its change along a step
+``s``. At a point with an error of size :math:`X`, :math:`\|g\| \approx X \|y\| / \|s\|`. So the test is
 
 .. math:: \|g\| \le \text{rtol} \cdot \tfrac{1}{10} X / \tau, \qquad \tau = \max \|s\| / \|y\| ,
 
-where the maximum over the steps finds the directions of little curvature: there a small gradient means least. It is
-forgotten as the fourth root of the smallest error so far falls: what was seen far away means less. The tenth is
-a margin: the least curvature may lie along no step. Multiplying the function or the unknown by a constant multiplies
-both sides by the same number.
+where the maximum is over the steps: it estimates the inverse of the smallest curvature, along which a gradient is small
+although the error is large. Old estimates are discounted by the fourth root of the ratio by which the smallest error so
+far has decreased, since they are from points farther away. The factor 1/10 is a margin, since no step may be along the
+smallest curvature. Multiplying the function or the unknown by a constant multiplies both sides by the same number.
 
-**The size of the solution** is :math:`X = \max(\|x\|, \epsilon^{1/4} \max_k \|x_k\|)`: where the solution is zero, the
-way to it says what is small.
+**Size of the solution**: :math:`X = \max(\|x\|, \epsilon^{1/4} \max_k \|x_k\|)`. Where the solution is zero, the
+iterates determine it.
 
-**The floor of rounding**: moving ``x`` by a few units in its last place changes ``g`` by about
-:math:`\epsilon \|x\| \max \|y\| / \|s\|`. What is below cannot be made smaller, and counts as converged.
+**Rounding**: a change of ``x`` by a few units in the last place changes ``g`` by about
+:math:`\epsilon \|x\| \max \|y\| / \|s\|`. An error below this cannot be reduced, and counts as converged.
 
-**Unlike units**: where a step of the whole point sees nothing of one element, because another is a million times
-larger, the test above is met while that one is wrong. What does not depend on the units of the elements is
-:math:`\sum_i |g_i x_i|`, of a gradient: what the function loses to first order where elements move by their own size.
-It must be small as well, beside the curvature of such moves,
+**Elements in different units**: where one element is a million times as large as another, norms do not contain the
+smaller one, and the test above is met although that one is wrong. For a gradient, the sum
+:math:`\sum_i |g_i x_i|` does not depend on the units of the elements: it is the first-order decrease of the function
+where each element moves by its own size. It must be small as well, relative to the curvature of such moves,
 
 .. math:: \sum_i |g_i x_i| \le \text{rtol} \cdot W, \qquad
           W = \max \frac{(\sum_i |y_i x_i|)^2}{\sum_i |y_i s_i|} ,
 
-with the maximum over the steps, forgotten as above. For one element ``W`` is :math:`|y_i / s_i|\, x_i^2`, and elements
-that are zero do not count. In like units it asks for nothing more than the first test.
+with the maximum over the steps, discounted as above. For one element ``W`` is :math:`|y_i / s_i|\, x_i^2`; elements
+that are zero do not count. Where all elements have the same units, this test is not stricter than the first one.
 
-**No minimum**: where a function falls forever, as an exponential or a likelihood of separable classes does, its
-gradient vanishes too. But the steps do not: where ``g`` has fallen by a factor of :math:`\epsilon` and the last step
-and the one that it asks for, :math:`\tau \|g\|`, are still beyond a hundredth of ``X``, at the largest point so far,
-the iterates run away. So do they where ``x`` has grown by a factor of :math:`\epsilon^{-2}`.
+**Divergence**: where the infimum of a function is not attained, as for an exponential or the likelihood of separable
+classes, its gradient tends to zero as well, but its steps do not. The iterates diverge where ``g`` has decreased by a
+factor of :math:`\epsilon`, the point is the largest one so far, and the last step and the next one,
+:math:`\tau \|g\|`, are both longer than a hundredth of ``X``. They also diverge where ``x`` has grown by a factor of
+:math:`\epsilon^{-2}`.
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ from ... import trees
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import inner_products, vdot
-from ._margins import CANCELED, LONG, PROBE, ROUNDING, STIFF, UNSEEN, drowning_share, off
+from ._margins import CANCELED, LONG, PROBE, ROUNDING, STIFF, UNSEEN, gradient_rounding, off
 
 
 class Units(NamedTuple):
-    """What is known of a problem's units; carried from step to step as one small array, a constant of differentiation.
+    """Estimates of the scales of a problem; one small array in the state of a solver, a constant of differentiation.
 
-    The loop looks at ``scale``, which ``rtol`` multiplies, and at ``floor``, below which an error counts as zero. A
-    method learns from pairs of differences (this file) or from Newton steps (`_newton_steps.py`), and leaves the fields
-    of the other way as they are.
+    The stopping test uses ``scale``, which ``rtol`` multiplies, and ``rounding``, below which an error counts as zero.
+    A method estimates them from pairs of differences (this file) or from Newton steps (`_newton_steps.py`), and does
+    not change the fields of the other way.
     """
 
     scale: Any
-    floor: Any
+    rounding: Any
     #: the largest inverse curvature of the last steps, and the largest curvature
     soft: Any
     stiff: Any
@@ -70,24 +71,23 @@ class Units(NamedTuple):
     steepest: Any
     #: the norm of the start, or, where that is zero, of a move from there
     origin: Any
-    #: the length of the last step; where Newton steps tell, in units of the point's elements
+    #: the length of the last step; for estimates from Newton steps, relative to the elements of the point
     moved: Any
     #: the smallest error so far
     least: Any
-    #: in each element's own unit, the curvature of moves and their slope at the last point
+    #: the curvature of moves by each element's own size, and their slope at the last point
     work: Any
     slope: Any
-    #: the relative error of the point as a Newton step tells it, infinity where none does; the error in units of its
-    #: rounding
+    #: the relative error of the point by a Newton step, infinity where there is none; the error in units of rounding
     measure: Any
     noise: Any
-    #: the relative length of the next step, and how much longer the one to the minimum along it is
+    #: the relative length of the next step, and the ratio of the step to the minimum along it to that length
     length: Any
     stretch: Any
-    #: the decrease that is left
-    hidden: Any
-    #: how far what is not an unknown of the steps is from where it belongs
-    astray: Any
+    #: the predicted decrease from the point
+    decrease: Any
+    #: the relative error of the unknowns that are eliminated from the steps
+    rest_error: Any
     #: the value of the first point
     start: Any
 
@@ -98,7 +98,7 @@ class Units(NamedTuple):
 
     @classmethod
     def unknown(cls, x: Tree) -> jax.Array:
-        """Return what is known before the first evaluation."""
+        """Return the estimates before the first evaluation."""
         return jnp.zeros(len(cls._fields), trees.real_dtype(x))
 
     def packed(self, dtype: Any) -> jax.Array:
@@ -107,7 +107,7 @@ class Units(NamedTuple):
 
 
 class Elements(NamedTuple):
-    """What gradients and steps are in each element's own unit: the slope of a move, and a move's curvature."""
+    """The slope and the curvature of moves by each element's own size."""
 
     slope: Any
     work: Any
@@ -121,9 +121,9 @@ def slope_of_elements(x: Tree, gradient: Tree) -> jax.Array:
 
 
 def elements(x: Tree, gradient: Tree, s: Tree, y: Tree) -> Elements:
-    r"""Return :math:`\sum_i |g_i x_i|`, and the last step's ``W`` of above, zero where it shows none.
+    r"""Return :math:`\sum_i |g_i x_i|`, and ``W`` of the last step (see above), zero where there is no curvature.
 
-    The unit of an element is its size before or after the step, whichever is larger.
+    The size of an element is the larger one of those before and after the step.
     """
     vectors = jax.lax.stop_gradient((x, gradient, s, y))
     dtype = trees.real_dtype(x)
@@ -149,14 +149,14 @@ def learned(
     leaps: bool = False,
     each: Elements | None = None,
 ) -> jax.Array:
-    r"""Return what is known after an evaluation.
+    r"""Return the estimates after an evaluation.
 
     Parameters
     ----------
     scales
-        What was known.
+        The estimates before.
     accept
-        Whether the point is taken: of others nothing is learned.
+        Whether the point is accepted: other points do not change the estimates.
     squared, changed
         The squared norms of the step ``s`` and of the change ``y``, both zero at the first point.
     size, error
@@ -164,26 +164,26 @@ def learned(
     eps
         The unit roundoff of the unknown.
     along
-        The inner product of ``s`` and ``y``, for a gradient: where it is positive,
-        :math:`\|s\|^2 / s^\top y` sees little curvature better than :math:`\|s\| / \|y\|`.
+        The inner product of ``s`` and ``y``, for a gradient: where it is positive, :math:`\|s\|^2 / s^\top y` is a
+        better estimate of the inverse of the smallest curvature than :math:`\|s\| / \|y\|`.
     leaps
-        Whether a step may be much longer than a model of the curvature says: a leap may end where a function that
-        falls forever has become flat. After a long step, only a further one shows whether the point is a solution.
+        Whether a step may be much longer than a model of the curvature predicts: it may end where an unbounded function
+        has become flat. Then the stopping test waits for a further step after a long one.
     each
-        The same in each element's own unit, for a gradient.
+        The slope and the curvature by each element's own size, for a gradient.
     """
     old = Units.of(scales)
     given = jax.lax.stop_gradient((squared, changed, size, error))
     squared, changed, size, error = (jnp.asarray(v, scales.dtype) for v in given)
-    told, known, soft, stiff = _curvatures(accept, squared, changed, error, eps, along)
+    moves, known, soft, stiff = _curvatures(accept, squared, changed, error, eps, along)
     finite = accept & jnp.isfinite(size) & jnp.isfinite(error)
     falls = accept & jnp.isfinite(error) & ((error < old.least) | (old.least == 0))
     share = jnp.where(falls & (old.least > 0), (error / jnp.where(old.least > 0, old.least, 1)) ** 0.25, 1)
     share = jnp.ones_like(share) if off("forgetting") else share
-    # a start at zero is left by a probe, which is short, or by a step, of which this makes more than it is
+    # the first step from zero is very short, or a usual one, whose length is overestimated here
     origin = jnp.where(squared > 0, size / eps**PROBE, size)
     new = old._replace(
-        soft=jnp.where(told, jnp.maximum(soft, share * old.soft), share * old.soft),
+        soft=jnp.where(moves, jnp.maximum(soft, share * old.soft), share * old.soft),
         stiff=jnp.where(known, jnp.maximum(stiff, STIFF * old.stiff), old.stiff),
         extent=jnp.where(finite, jnp.maximum(old.extent, size), old.extent),
         steepest=jnp.where(finite, jnp.maximum(old.steepest, error), old.steepest),
@@ -193,24 +193,24 @@ def learned(
         work=share * old.work,
         slope=jnp.zeros_like(old.slope),
     )
-    scale, floor = _asked(new, size, error, eps, leaps=leaps)
+    scale, rounding = _scale_and_rounding(new, size, error, eps, leaps=leaps)
     if each is not None and not off("unlike_elements"):
         slope, seen = (jnp.asarray(v, scales.dtype) for v in jax.lax.stop_gradient(each))
         work = jnp.where(known & jnp.isfinite(seen), jnp.maximum(seen, new.work), new.work)
-        # as bounds of the error: it is as much smaller as the slope must be
+        # as a bound of the error: error and slope have to decrease by the same factor
         allowed = jnp.where((work > 0) & (slope > 0), work / jnp.where(slope > 0, slope, 1) * error, jnp.inf)
-        scale, floor = jnp.minimum(scale, allowed), jnp.minimum(floor, ROUNDING * eps * allowed)
+        scale, rounding = jnp.minimum(scale, allowed), jnp.minimum(rounding, ROUNDING * eps * allowed)
         new = new._replace(work=work, slope=jnp.where(accept, slope, old.slope))
-    scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
-    return new._replace(scale=scale, floor=floor).packed(scales.dtype)
+    scale, rounding = jnp.where(accept, scale, old.scale), jnp.where(accept, rounding, old.rounding)
+    return new._replace(scale=scale, rounding=rounding).packed(scales.dtype)
 
 
 def _curvatures(
     accept: Any, squared: Any, changed: Any, error: Scalar, eps: Any, along: Any
 ) -> tuple[Any, Any, Any, Any]:
-    """Return whether a step shows curvatures at all, and beyond rounding; the inverse of the least, and the largest."""
-    # a change that drowns in rounding is no larger than that: the curvature is at most so much
-    drowned = (drowning_share(eps) * error) ** 2
+    """Return whether a step bounds curvatures, whether it is above rounding, 1 / the smallest and the largest one."""
+    # a change below rounding gives an upper bound of the curvature
+    drowned = (gradient_rounding(eps) * error) ** 2
     moves = accept & (squared > 0) & jnp.isfinite(changed) & jnp.isfinite(error)
     known = moves & (changed > drowned)
     changed = jnp.maximum(changed, drowned)
@@ -224,21 +224,21 @@ def _curvatures(
     return moves, known, longest, 1 / inverse
 
 
-def _asked(now: Units, size: Any, error: Scalar, eps: Any, *, leaps: bool) -> tuple[Any, Any]:
-    """Return the scale and the floor of rounding at a point, as far as its norm tells."""
+def _scale_and_rounding(now: Units, size: Any, error: Scalar, eps: Any, *, leaps: bool) -> tuple[Any, Any]:
+    """Return the scale and the rounding at a point, by its norm."""
     here = jnp.maximum(size, eps**0.25 * now.extent)
     unseen = 1.0 if off("unseen") else UNSEEN
     scale = jnp.where(now.soft > 0, unseen * here / jnp.where(now.soft > 0, now.soft, 1), 0)
-    # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
+    # the rounding of an error is meaningless where the next step would still be long, or the last one was long
     short = now.moved <= LONG * here
-    floor = jnp.where(short & (now.soft * error <= LONG * here), ROUNDING * eps * now.stiff * size, 0)
-    floor = jnp.zeros_like(floor) if off("floor") else floor
-    return (jnp.where(short, scale, 0) if leaps and not off("leaps") else scale), floor
+    rounding = jnp.where(short & (now.soft * error <= LONG * here), ROUNDING * eps * now.stiff * size, 0)
+    rounding = jnp.zeros_like(rounding) if off("rounding") else rounding
+    return (jnp.where(short, scale, 0) if leaps and not off("leaps") else scale), rounding
 
 
-def run_away(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
-    """Return whether the iterates run away from a point of norm ``size``, where the norm of ``g`` is ``error``."""
-    if off("run_away"):
+def diverging(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
+    """Return whether the iterates diverge, at a point of norm ``size`` where the norm of ``g`` is ``error``."""
+    if off("diverging"):
         return jnp.zeros((), bool)
     now = Units.of(scales)
     long = (now.soft * error > LONG * size) & (now.moved > LONG * size)
@@ -247,19 +247,19 @@ def run_away(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
     return farthest & (vanished | ((now.origin > 0) & (eps**2 * size > now.origin)))
 
 
-def settled(scales: jax.Array, value: Any, error: Scalar) -> Any:
-    r"""Return whether the decrease that is left, :math:`\tau \|g\|^2 / 2`, drowns in the rounding of the value.
+def decrease_is_rounding(scales: jax.Array, value: Any, error: Scalar) -> Any:
+    r"""Return whether the remaining decrease, :math:`\tau \|g\|^2 / 2`, is below the rounding of the value.
 
-    What a long step would gain is not known by :math:`\tau`.
+    For a long step that estimate is not valid.
     """
-    if off("settled"):
+    if off("decrease_is_rounding"):
         return jnp.zeros((), bool)
     now = Units.of(scales)
     drowns = 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
     known = now.work > 0
     here = jnp.where(known, 0.5 * now.slope * (now.slope / jnp.where(known, now.work, 1)), 0)
-    hidden = (0.5 * now.soft * error**2 <= drowns) & (here <= drowns)
-    return hidden & (now.soft * error <= LONG * now.extent)
+    rounding = (0.5 * now.soft * error**2 <= drowns) & (here <= drowns)
+    return rounding & (now.soft * error <= LONG * now.extent)
 
 
 def ending(
@@ -273,31 +273,31 @@ def ending(
     tiny: Any = False,
     held: Any = False,
 ) -> jax.Array:
-    """Return the status after a step; where bounds have ``held`` the point, it cannot run away.
+    """Return the status after a step; a point that bounds have ``held`` does not diverge.
 
     ``point`` is the value, the norm and the error of the last accepted point. A method that has ``stalled``, or whose
-    step has become ``tiny``, has converged where nothing is left to gain.
+    step has become ``tiny``, has converged where the remaining decrease is below rounding.
     """
     value, size, error = point
-    done = settled(scales, value, error)
+    done = decrease_is_rounding(scales, value, error)
     status = jnp.where(stalled, jnp.where(done, Status.CONVERGED, Status.STALLED), status)
     status = jnp.where(tiny, jnp.where(done, Status.CONVERGED, Status.STEP_TOO_SMALL), status)
-    runs = accept & ~jnp.asarray(held) & run_away(scales, size, error, eps)
+    runs = accept & ~jnp.asarray(held) & diverging(scales, size, error, eps)
     return jnp.where(runs, Status.DIVERGED, status).astype(jnp.int32)
 
 
 def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Scalar, eps: Any) -> jax.Array:
-    r"""Return what is known after an evaluation, where the error is a distance in the units of the unknown.
+    r"""Return the estimates after an evaluation, where the error is a distance in the units of the unknown.
 
-    Such is the residual :math:`T(x) - x` of a fixed point, whose scale is the size of the point. But it must be beside
-    a solution: where the last steps say that it is more than a hundredth of its size away, as where a map moves every
-    point and less from step to step, it is not. And the size is at most :math:`\epsilon^{-1/4}` times that of the start
-    or its residual: a map that moves every point by one looks like a fixed point from far away.
+    An example is the residual :math:`T(x) - x` of a fixed point, whose scale is the size of the point. There is no
+    scale where the last steps predict a distance to the solution of more than a hundredth of this size: a map may move
+    every point, by less from step to step. The size is at most :math:`\epsilon^{-1/4}` times that of the start or of
+    its residual: otherwise a map that moves every point by one would have a fixed point at a large distance.
 
     Parameters
     ----------
     scales
-        What was known.
+        The estimates before.
     squared, changed
         The squared norms of the last step and of the change of the residual along it.
     size, error
@@ -310,54 +310,54 @@ def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Sc
     start = jnp.where(jnp.isfinite(error), jnp.maximum(size, error), 0)
     origin = jnp.where(Units.of(scales).origin == 0, start, Units.of(scales).origin)
     here = jnp.minimum(jnp.maximum(size, eps**0.25 * old.extent), eps**-0.25 * origin)
-    # a residual of zero is one below the rounding of the point
+    # a residual of zero is only known to be below the rounding of the point
     near = old.soft * jnp.maximum(error, eps * size) <= LONG * here
     known = jnp.where(near, here, 0)
-    new = old._replace(scale=known, floor=ROUNDING * eps * known, origin=origin)
+    new = old._replace(scale=known, rounding=ROUNDING * eps * known, origin=origin)
     return new.packed(scales.dtype)
 
 
 def evened(sizes: Tree) -> Tree:
-    """Return powers of two near the sizes of elements, by which no division rounds."""
+    """Return powers of two near the sizes of elements: division by them is exact."""
     return jax.tree.map(lambda c: jnp.exp2(jnp.round(jnp.log2(c))), sizes)
 
 
 def units_of(sizes: Tree) -> Tree:
-    """Return the units of scaled variables: ones where no sizes are known."""
+    """Return the units of scaled variables: one where no size is known."""
     return jax.tree.map(lambda c: jnp.where(c > 0, c, 1), sizes)
 
 
 def of_elements(scales: jax.Array, residual: Tree, sizes: Tree, error: Scalar, eps: Any) -> jax.Array:
-    """Return what :func:`of_point` has found in scaled variables, where every element of the residual counts by itself.
+    """Return the estimates of :func:`of_point` in scaled variables, where each element of the residual is tested.
 
-    That is so where the sizes of elements are known: in scaled variables, these are one.
+    This is possible where the sizes of the elements are known: they are one in scaled variables.
     """
     old, top = Units.of(scales), trees.max_abs(jax.lax.stop_gradient(residual)).astype(scales.dtype)
     known = (trees.max_abs(sizes) > 0) & (top > 0)
     own = jnp.where(known, jax.lax.stop_gradient(error) / jnp.where(known, top, 1), jnp.inf)
-    new = old._replace(scale=jnp.minimum(own, old.scale), floor=jnp.minimum(ROUNDING * eps * own, old.floor))
+    new = old._replace(scale=jnp.minimum(own, old.scale), rounding=jnp.minimum(ROUNDING * eps * own, old.rounding))
     return new.packed(scales.dtype)
 
 
 def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
-    """Return what is known after an evaluation, where the error is a sum of parts that cancel at a solution.
+    """Return the estimates after an evaluation, where the error is a sum of terms that cancel at a solution.
 
-    Such are the gradients of the parts of a saddle point. ``size`` is the norm of the largest of them; where all vanish
-    at the solution, the way to it says what is small.
+    Examples are the gradients of the terms of a saddle point. ``size`` is the norm of the largest of them. Where all
+    are zero at the solution, those at earlier iterates determine the scale.
     """
     old = Units.of(scales)
     size = jnp.asarray(jax.lax.stop_gradient(size), scales.dtype)
     steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
     here = jnp.maximum(size, eps**0.25 * steepest)
     known = UNSEEN * here
-    new = old._replace(scale=known, floor=ROUNDING * eps * here, steepest=steepest)
+    new = old._replace(scale=known, rounding=ROUNDING * eps * here, steepest=steepest)
     return new.packed(scales.dtype)
 
 
-def with_floor(scales: jax.Array, floor: Any) -> jax.Array:
-    """Return what is known, where an error of ``floor`` counts as zero as well."""
+def with_rounding(scales: jax.Array, rounding: Any) -> jax.Array:
+    """Return the estimates, where an error of ``rounding`` counts as zero as well."""
     old = Units.of(scales)
-    return jnp.stack(old._replace(floor=jnp.maximum(old.floor, floor))).astype(scales.dtype)
+    return jnp.stack(old._replace(rounding=jnp.maximum(old.rounding, rounding))).astype(scales.dtype)
 
 
 def norm(x: Tree) -> Any:

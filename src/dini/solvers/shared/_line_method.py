@@ -66,7 +66,7 @@ class LineMethod(Descent):
         """Return what the search says, by value and slope; no step is longer than ``longest``."""
         last = self.bracket(memory)
         slope = trial.products.sg / jnp.where(trial.first, 1, last.trial) if slope is None else slope
-        figures = trial.before.value, trial.value, slope, trial.hidden
+        figures = trial.before.value, trial.value, slope, trial.slack
         fits, bracket = self.search().judge(last, *figures, longest)
         # a trial that has met the curvature condition, and of which values say nothing
         shown = shown_by_gradients(trial, -last.trial * last.slope) & (slope >= CURVATURE * last.slope)

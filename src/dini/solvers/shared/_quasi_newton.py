@@ -207,9 +207,9 @@ class QuasiNewton(Solver):
         pair = self._pair(state, move, gradient, bracket)
         products, first = pair.products, pair.first
         finite = jnp.isfinite(value) & jnp.isfinite(products.gg)
-        hidden = jnp.where(first, 0, SLACK * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(state.value))
+        slack = jnp.where(first, 0, SLACK * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(state.value))
         slope = products.sg / jnp.where(first, 1, bracket.trial)
-        fits, bracket = self.search().judge(bracket, state.value, value, slope, hidden)
+        fits, bracket = self.search().judge(bracket, state.value, value, slope, slack)
         accept = (fits | first) & finite
         if not self.stops:
             # of a fixed number of steps, the first trial of a search is taken if it moves the point by rounding alone:
@@ -338,12 +338,12 @@ class QuasiNewton(Solver):
         rounded = known & short & (trees.norm(scaled) <= ROUNDING * eps * size)
         scales = jnp.stack([scale, jnp.where(rounded, error, 0)]).astype(dtype)
         # where nothing is left to gain beyond rounding, a search that fails has ended at a solution
-        hidden = 0.5 * jnp.abs(slope) <= ROUNDING * jnp.finfo(dtype).eps * jnp.abs(now.value)
+        negligible = 0.5 * jnp.abs(slope) <= ROUNDING * jnp.finfo(dtype).eps * jnp.abs(now.value)
         steps, has_scales, least, when = now.progress
         gains = error < least
         least, when = jnp.where(gains, error, least), jnp.where(gains, steps, when)
-        idle = fresh & hidden & (steps - when >= self.patience) & self.stops
-        stalled = jnp.where(stuck & hidden, Status.CONVERGED, Status.STALLED)
+        idle = fresh & negligible & (steps - when >= self.patience) & self.stops
+        stalled = jnp.where(stuck & negligible, Status.CONVERGED, Status.STALLED)
         status = jnp.where(stuck | idle, stalled, state.status)
         status = jnp.where(falls_on, Status.DIVERGED, status).astype(jnp.int32)
         return state._replace(

@@ -30,8 +30,9 @@ def as_vector(tree: Tree) -> jax.Array:
 class Point(NamedTuple):
     """The residuals at a point, weighted so that :math:`J^T J` and :math:`J^T r` are those of the robust loss.
 
-    ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for. ``rest`` is
-    the squared gradient in what is not an unknown of the steps, ``astray`` its ratio to its terms.
+    ``jacobian`` is transposed, one row for each unknown; where it is expensive it is ``None`` until it is needed.
+    ``rest`` is the squared norm of the gradient in unknowns that are eliminated from the steps, ``rest_error`` that
+    gradient relative to its terms.
     """
 
     value: Any
@@ -39,7 +40,7 @@ class Point(NamedTuple):
     residuals: Any
     jacobian: Any
     rest: Any = 0.0
-    astray: Any = 0.0
+    rest_error: Any = 0.0
 
 
 class Space:
