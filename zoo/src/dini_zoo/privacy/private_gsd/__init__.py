@@ -2,11 +2,13 @@
 
 `Domain` and `Table` say what the data are, `categorical_marginals`, `mixed_marginals`, `prefix_queries`,
 `half_space_queries` and `Union` what is to be matched. `fit_private_gsd` does all of it; its steps are
-`measure_one_shot`, `select_and_measure` and `genetic_search`. `relaxed_projection` (RAP, RAP++) and `graphical_answers`
-(PGM) are baselines. Budgets and the ledger are those of the field. The experiment is in `study`, its parts in `parts`,
-what it prints in `report`.
+`measure_one_shot`, `select_and_measure` and `genetic_search`, whose changes are those of `Operators` or of a `Bandit`.
+`relaxed_projection` (RAP, RAP++) and
+`graphical_answers` (PGM) are baselines. Budgets and the ledger are those of the field. The experiment is in `study`,
+its parts in `parts`, what it prints in `report`.
 """
 
+from .bandit import Bandit
 from .domains import Categorical, Domain, Real, Table
 from .fitting import Fit, fit_private_gsd
 from .graphical import graphical_answers
@@ -26,6 +28,7 @@ from .relaxation import Projected, Relaxed, relaxed_projection
 from .search import Found, Operators, genetic_search
 
 __all__ = [
+    "Bandit",
     "Categorical",
     "Domain",
     "Fit",

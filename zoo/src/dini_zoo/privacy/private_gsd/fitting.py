@@ -12,6 +12,7 @@ from dini_zoo.kit.checking import at_least, one_of
 
 from ..accounting import cdp_rho, probability
 from ..ledger import Ledger, privacy_spent
+from .bandit import Bandit
 from .domains import Table
 from .measuring import Measurements, Projection, measure_one_shot, select_and_measure
 from .queries import Queries
@@ -59,7 +60,7 @@ def fit_private_gsd(
     first: Sequence[int] = (),
     num_rows: int = 1000,
     generations: int = 20_000,
-    operators: Operators = DEFAULT,
+    operators: Operators | Bandit = DEFAULT,
     stop: float | None = 1e-4,
     project: Projection = "clip",
 ) -> Fit:
