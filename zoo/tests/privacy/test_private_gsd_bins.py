@@ -342,6 +342,7 @@ def test_bad_input():
         "edges must be of the real columns": lambda: binned_marginals(SMALL, {"x": EDGES["x"]}),
         "A column must be one of a, x, b, y: given 'z'": lambda: edges(z=np.array([0, 1.0])),
         "at least k = 5 columns: given 4": lambda: binned_marginals(SMALL, EDGES, 5),
+        "rows must be finite": lambda: queries.cell_index(jnp.array([[jnp.nan]])),
         "domain must have a real column": lambda: binned_marginals(SMALL.select("ab"), {}),
         "edges and shares must be of the real columns": lambda: again(shares={}),
         r"shares\['x'\] must have the shape of its bins": lambda: again(shares={"x": np.ones(99)}),

@@ -218,7 +218,8 @@ class BinnedMarginals(Marginals):
         self.inner = jnp.asarray(inner)
 
     def cell_index(self, rows: Float[Array, "*batch d"]) -> Int[Array, "*batch L"]:
-        """The cell of each level, which every row has."""
+        """The cell of each level, which every row has. Raises `ValueError` where a number of `rows` is not finite."""
+        finite("rows", rows)
         real = np.array(self.domain.sizes) == 0
         # by column, of which there are fewer than levels
         number = jnp.where(real, jnp.sum(rows[..., None] >= self.inner, axis=-1), rows.astype(jnp.int32))
