@@ -2,11 +2,14 @@
 
 `Domain` and `Table` say what the data are, `categorical_marginals`, `mixed_marginals`, `prefix_queries`,
 `half_space_queries` and `Union` what is to be matched. `fit_private_gsd` does all of it; its steps are
-`measure_one_shot`, `select_and_measure` and `genetic_search`. `relaxed_projection` (RAP, RAP++) and `graphical_answers`
-(PGM) are baselines. Budgets and the ledger are those of the field. The experiment is in `study`, its parts in `parts`,
-what it prints in `report`.
+`measure_one_shot`, `select_and_measure` and `genetic_search`, whose changes are those of `Operators` or of a `Bandit`.
+`private_bins` chooses bins of real columns for `binned_marginals`. `relaxed_projection` (RAP, RAP++) and
+`graphical_answers` (PGM) are baselines. Budgets and the ledger are those of the field. The experiment is in `study`,
+its parts in `parts`, what it prints in `report`.
 """
 
+from .bandit import Bandit
+from .bins import BinnedMarginals, Bins, binned_marginals, bins_share, private_bins
 from .domains import Categorical, Domain, Real, Table
 from .fitting import Fit, fit_private_gsd
 from .graphical import graphical_answers
@@ -26,6 +29,9 @@ from .relaxation import Projected, Relaxed, relaxed_projection
 from .search import Found, Operators, genetic_search
 
 __all__ = [
+    "Bandit",
+    "BinnedMarginals",
+    "Bins",
     "Categorical",
     "Domain",
     "Fit",
@@ -41,6 +47,8 @@ __all__ = [
     "Relaxed",
     "Table",
     "Union",
+    "binned_marginals",
+    "bins_share",
     "categorical_marginals",
     "fit_private_gsd",
     "genetic_search",
@@ -51,6 +59,7 @@ __all__ = [
     "measure_one_shot",
     "mixed_marginals",
     "prefix_queries",
+    "private_bins",
     "relaxed_projection",
     "select_and_measure",
 ]

@@ -3,15 +3,17 @@ r"""From a sensitive table and a budget to a synthetic one: measure, search, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
+import numpy as np
 
 from dini_zoo.kit.checking import at_least, one_of
 
 from ..accounting import cdp_rho, probability
 from ..ledger import Ledger, privacy_spent
+from .bandit import Bandit
 from .domains import Table
 from .measuring import Measurements, Projection, measure_one_shot, select_and_measure
 from .queries import Queries
@@ -59,9 +61,11 @@ def fit_private_gsd(
     first: Sequence[int] = (),
     num_rows: int = 1000,
     generations: int = 20_000,
-    operators: Operators = DEFAULT,
+    operators: Operators | Bandit = DEFAULT,
     stop: float | None = 1e-4,
     project: Projection = "clip",
+    largest: int | None = None,
+    spent: Ledger | None = None,
 ) -> Fit:
     r"""Fit a synthetic table to noisy answers of a sensitive one, with :math:`(\varepsilon, \delta)`-privacy in all.
 
@@ -93,6 +97,12 @@ def fit_private_gsd(
         Of the search, see `genetic_search`; generations are those of each round.
     project
         What is done to noisy answers before the search, see `Measurements.targets`.
+    largest
+        If it is given, the search follows only so many cells of each level, those with the largest noisy answers, see
+        `Measurements.largest`; `num_rows` is enough. By default it follows all.
+    spent
+        What was released of the same table before, such as `Bins.ledger`. It is part of the promise: the rest of the
+        budget is for the measurements.
 
     Returns
     -------
@@ -103,7 +113,8 @@ def fit_private_gsd(
     ------
     ValueError
         Where `epsilon` is not positive or `delta` is not between 0 and 1; for another `mode`; where there are fewer
-        workloads than are to be measured, and whatever `genetic_search` refuses.
+        workloads than are to be measured; where `largest` is less than one; where `spent` is for other neighbors or has
+        cost all of the budget, and whatever `genetic_search` refuses.
 
     References
     ----------
@@ -123,6 +134,14 @@ def fit_private_gsd(
     rho = cdp_rho(epsilon, 1 / len(table) ** 2 if delta is None else delta)
     delta = 1 / len(table) ** 2 if delta is None else delta
     at_least("num_rows", num_rows, 1)
+    if largest is not None:
+        at_least("largest", largest, 1)
+    spent = Ledger() if spent is None else spent
+    if spent.neighbors != Ledger().neighbors:
+        raise ValueError(f"spent must be for tables with one row replaced: given {spent.neighbors!r}.")
+    if not spent.rho < rho:
+        raise ValueError(f"spent must have cost less than the budget, a rho of {rho:.4g}: given {spent.rho:.4g}.")
+    rho -= spent.rho
     secret, public = jax.random.split(key)
     if len(first) and mode != "hybrid":
         raise ValueError(f"first must only be given for the mode 'hybrid': given {list(first)} for {mode!r}.")
@@ -139,10 +158,11 @@ def fit_private_gsd(
             raise ValueError(
                 f"rounds × per_round must be at most the number of workloads that are left, {left}: given {later}."
             )
-    measurements, begin = Measurements.none(queries), mode != "adaptive"
+    measurements, begin = Measurements.none(queries, spent), mode != "adaptive"
     if begin:
         share = 1.0 if shots is None else len(shots) / (len(shots) + later)
-        measurements = measure_one_shot(jax.random.fold_in(secret, 0), table, queries, share * rho, shots)
+        found = measure_one_shot(jax.random.fold_in(secret, 0), table, queries, share * rho, shots)
+        measurements = replace(found, ledger=spent.add(*found.ledger.releases))
         rho -= share * rho
     rows = queries.domain.uniform(jax.random.fold_in(public, 0), (num_rows,))
     searches: list[Found] = []
@@ -151,13 +171,14 @@ def fit_private_gsd(
             synthetic = Table(rows, queries.domain)
             look = jax.random.fold_in(secret, i + 1)
             measurements = select_and_measure(look, table, measurements, synthetic, rho / rounds, per_round)
+        cut = 1 if largest is None else np.asarray(measurements.largest(largest))
         found = genetic_search(
             jax.random.fold_in(public, i + 1),
             queries,
             measurements.targets(project),
             num_rows,
             generations,
-            weights=measurements.weights,
+            weights=measurements.weights * cut,
             init=rows,
             operators=operators,
             stop=stop,

@@ -61,9 +61,10 @@ class Measurements:
             )
 
     @classmethod
-    def none(cls, queries: Queries) -> Measurements:
-        """Before the first one."""
-        return cls(queries, jnp.zeros(queries.num_queries), np.full(queries.num_workloads, np.inf))
+    def none(cls, queries: Queries, ledger: Ledger | None = None) -> Measurements:
+        """Before the first one; `ledger` has what was released by other means."""
+        sigmas = np.full(queries.num_workloads, np.inf)
+        return cls(queries, jnp.zeros(queries.num_queries), sigmas, Ledger() if ledger is None else ledger)
 
     @property
     def measured(self) -> Bool[np.ndarray, " w"]:
@@ -74,6 +75,43 @@ class Measurements:
     def weights(self) -> Float[np.ndarray, " q"]:
         """One for each query that was measured, zero for the others."""
         return self.measured[self.queries.workload_of].astype(float)
+
+    def largest(self, count: int) -> Bool[Array, " q"]:
+        """Of each level of the measured workloads the `count` cells whose noisy answers are largest, for a search.
+
+        A table of `N` rows is in at most `N` cells of a level. Where a level has more, most are empty, and noise is all
+        that is known of them: with `count` of `N` the search follows the others alone. The choice looks at nothing but
+        noisy answers, and costs no budget. Rows in cells that are left out count only by their absence elsewhere.
+
+        Parameters
+        ----------
+        count
+            How many, one at least. All cells of a level with no more than these are chosen; of equal answers the first.
+
+        Returns
+        -------
+        array
+            Whether a cell is chosen. Its product with `weights` is what `genetic_search` takes as weights.
+
+        Raises
+        ------
+        ValueError
+            Where `count` is less than one.
+
+        Examples
+        --------
+        >>> from dini_zoo.privacy.private_gsd import Categorical, Domain, categorical_marginals
+        >>> queries = categorical_marginals(Domain.of({"age": Categorical(4)}), 1)
+        >>> noisy, bill = jnp.array([0.1, -0.2, 0.7, 0.3]), Ledger((GaussianRelease("measurements", 1.0),))
+        >>> print(Measurements(queries, noisy, np.ones(1), bill).largest(2))
+        [False False  True  True]
+        """
+        at_least("count", count, 1)
+        level = self.queries.level_of
+        order = jnp.lexsort((-self.noisy, jnp.asarray(level)))
+        # sorted by level first, the cells of a level stand where they stood, in another order
+        rank = jnp.zeros(len(level), int).at[order].set(np.arange(len(level)) - self.queries.offsets[level])
+        return (rank < count) & (self.weights > 0)
 
     def targets(self, project: Projection = "clip") -> Float[Array, " q"]:
         r"""What a synthetic table should answer: the noisy answers, made more plausible without a look at the data.

@@ -186,6 +186,10 @@ class Marginals(Queries):
         digits = jnp.clip(jnp.floor(jnp.where(real, x * self.bins, x)).astype(jnp.int32), 0, self.bins - 1)
         return jnp.sum(digits * self.strides, axis=-1, dtype=jnp.int32)
 
+    def edge(self, column: Int[Array, " q"], bins: Int[Array, " q"], digit: Int[Array, " q"]) -> Float[Array, " q"]:
+        """Where bin number `digit` of `bins` of a real column begins."""
+        return digit / bins
+
     def soft(self, table: Relaxed, sharpness: Float[Array, ""] | float) -> Float[Array, "m q"]:
         """Products of the columns' probabilities, and for bins of differences of sigmoids."""
         sizes = np.array(self.domain.sizes)
@@ -203,8 +207,9 @@ class Marginals(Queries):
             factor = onehot[:, jnp.where(categorical, jnp.asarray(starts)[column] + digit, width)]
             if self.domain.real:
                 x = table.reals[:, jnp.maximum(jnp.asarray(order)[column], 0)]
-                below = jnp.where(digit > 0, jax.nn.sigmoid(sharpness * (digit / bins - x)), 0)
-                above = jnp.where(digit < bins - 1, jax.nn.sigmoid(sharpness * ((digit + 1) / bins - x)), 1)
+                first, last = self.edge(column, bins, digit), self.edge(column, bins, digit + 1)
+                below = jnp.where(digit > 0, jax.nn.sigmoid(sharpness * (first - x)), 0)
+                above = jnp.where(digit < bins - 1, jax.nn.sigmoid(sharpness * (last - x)), 1)
                 factor = jnp.where(categorical, factor, above - below)
             product = product * factor
         return product
@@ -359,7 +364,7 @@ def categorical_marginals(domain: Domain, k: int = 2) -> Marginals:
     >>> categorical_marginals(domain).num_queries
     6
     """
-    subsets = _subsets(domain.categorical, k, "categorical columns")
+    subsets = subsets_of(domain.categorical, k, "categorical columns")
     bins = [[domain.sizes[j] for j in one] for one in subsets]
     return Marginals(domain, subsets, bins, range(len(subsets)))
 
@@ -391,7 +396,7 @@ def mixed_marginals(
         raise ValueError("bins must have at least one number: given none.")
     for b in bins:
         at_least("bins", b, 1)
-    both = _subsets(tuple(range(len(domain.columns))), k, "columns")
+    both = subsets_of(tuple(range(len(domain.columns))), k, "columns")
     subsets = [one for one in both if not all(domain.sizes[j] for j in one)]
     if not subsets:
         raise ValueError("domain must have a real column, else there is no mixed marginal: given none.")
@@ -443,7 +448,7 @@ def half_space_queries(
     return HalfSpaces(cells, normals, spread * jax.random.normal(limits, (count,)))
 
 
-def _subsets(columns: tuple[int, ...], k: int, what: str) -> list[tuple[int, ...]]:
+def subsets_of(columns: tuple[int, ...], k: int, what: str) -> list[tuple[int, ...]]:
     """All of `k` columns, of which there is at least one."""
     at_least("k", k, 1)
     if k > len(columns):
@@ -456,7 +461,7 @@ def _with_cells(key: jax.Array, domain: Domain, count: int, categorical: int) ->
     at_least("count", count, 1)
     if not domain.real:
         raise ValueError("domain must have a real column for conditions on real values: given none.")
-    subsets = _subsets(domain.categorical, categorical, "categorical columns") if categorical else [()]
+    subsets = subsets_of(domain.categorical, categorical, "categorical columns") if categorical else [()]
     pick, draws, limits = jax.random.split(key, 3)
     chosen = [subsets[i] for i in np.asarray(jax.random.randint(pick, (count,), 0, len(subsets)))]
     bins = [[domain.sizes[j] for j in one] for one in chosen]

@@ -7,20 +7,29 @@ one count falls and one rises; with counts `c` and targets `t` of `N` rows, a le
 
 to :math:`N^2` times the fitness. A generation costs a look at every level for each candidate, however many queries or
 rows there are.
+
+With a `Bandit` a candidate may change two rows. Then up to four of a level's counts change, some of them perhaps twice:
+with signs :math:`s_i` of the changes and their cells :math:`j_i` the level adds
+
+.. math:: \sum_i 2 s_i (c_{j_i} - t_{j_i}) + \sum_{i, k} s_i s_k [j_i = j_k].
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dini_zoo.kit.checking import at_least, finite, not_negative, same_shape
 
+from .bandit import Bandit, uniform
+from .bandit import operators as families
 from .domains import Domain
 from .queries import Queries
 
@@ -64,6 +73,8 @@ class Found(NamedTuple):
     """How many there were."""
     accepted: Int[Array, ""]
     """In how many the best candidate was better than the table."""
+    weights: Float[Array, " k"]
+    """Of the families of a `Bandit` the last weights, which add up to one; with `Operators` there are none."""
 
 
 class State(NamedTuple):
@@ -109,6 +120,49 @@ def step(
     return State(rows, cells, counts, state.accepted + better)
 
 
+@partial(jax.jit, static_argnames="bandit")
+def bandit_step(
+    key: jax.Array,
+    queries: Queries,
+    targets: Float[Array, " q"],
+    weights: Float[Array, " q"],
+    state: State,
+    logs: Float[Array, " k"],
+    bandit: Bandit,
+) -> tuple[State, Float[Array, " k"]]:
+    """One generation whose candidates are of one family; also the logarithms of the families' weights after it."""
+    n, q = len(state.rows), queries.num_queries
+    pick, draw = jax.random.split(key)
+    arm = jax.random.categorical(pick, jnp.log(bandit.probabilities(logs)))
+    at, changed = jax.lax.switch(arm, families(bandit, queries.domain), uniform(draw, bandit, state.rows), state.rows)
+    old, new = state.cells[at], queries.flat_index(changed)
+    # what stays where it is changes the query that is none, whose weight is zero
+    moved = (old != new) & (at < n)[..., None]
+    old, new = (jnp.where(moved, one, q) for one in (old, new))
+    gain = _gain(jnp.append(state.counts[:-1] - n * targets, 0), jnp.append(weights, 0), old, new)
+    best = jnp.argmin(gain)
+    better = gain[best] < 0
+    i, kept = at[best], better & moved[best]
+    # a row that is none is beyond the last one, and nothing is written there
+    rows = state.rows.at[i].set(jnp.where(better, changed[best], state.rows[i]), mode="drop")
+    cells = state.cells.at[i].set(jnp.where(kept, new[best], state.cells[i]), mode="drop")
+    counts = state.counts.at[old[best]].add(-kept.astype(jnp.int32)).at[new[best]].add(kept.astype(jnp.int32))
+    logs = bandit.rewarded(logs, arm, better.astype(logs.dtype))
+    return State(rows, cells, counts, state.accepted + better), logs
+
+
+def _gain(off: jax.Array, weights: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
+    """`N^2` times the change of the fitness, of candidates whose rows leave old cells, `(p, rows, L)`, for new ones."""
+    cells = jnp.concatenate([old, new], axis=1)
+    signs = np.repeat([-1, 1], old.shape[1])
+    each = weights[cells]
+    total = jnp.sum(each * (2 * signs[:, None] * off[cells] + 1), axis=(1, 2))
+    for i, k in itertools.combinations(range(len(signs)), 2):
+        both = jnp.where(cells[:, i] == cells[:, k], each[:, i], 0)
+        total = total + 2 * signs[i] * signs[k] * jnp.sum(both, axis=1)
+    return total
+
+
 @partial(jax.jit, static_argnames=("domain", "operators"))
 def candidates(
     key: jax.Array, domain: Domain, rows: Float[Array, "N d"], operators: Operators
@@ -146,14 +200,15 @@ def genetic_search(
     *,
     weights: Float[Array, " q"] | None = None,
     init: Float[Array, "num_rows d"] | None = None,
-    operators: Operators = DEFAULT,
+    operators: Operators | Bandit = DEFAULT,
     stop: float | None = 1e-4,
 ) -> Found:
     r"""Search for a table `X` of `num_rows` rows that minimizes :math:`\sum_q w_q (q(X) - t_q)^2`.
 
-    Each generation draws candidates (`Operators`), and the best one replaces the table if it is strictly better. No
-    derivative is needed, so that queries may be steps. It looks at no data but the targets: it may be run as often as
-    one likes, with any key but the measurements'. It can be compiled, and mapped over keys, targets and weights.
+    Each generation draws candidates (`Operators`, `Bandit`), and the best one replaces the table if it is strictly
+    better. No derivative is needed, so that queries may be steps. It looks at no data but the targets: it may be run as
+    often as one likes, with any key but the measurements'. It can be compiled, and mapped over keys, targets and
+    weights.
 
     Parameters
     ----------
@@ -172,7 +227,8 @@ def genetic_search(
     init
         The start; by default rows that are uniform over the domain.
     operators
-        How candidates are made.
+        How candidates are made: a fixed mixture of mutations and crossovers, or a `Bandit`, which learns which family
+        of changes succeeds.
     stop
         After each `num_rows` generations the search ends if they brought the fitness down by no more than this share of
         it; with `None` it never does.
@@ -180,7 +236,7 @@ def genetic_search(
     Returns
     -------
     Found
-        Rows, the fitness on the way, how many generations there were.
+        Rows, the fitness on the way, how many generations there were, and a bandit's weights.
 
     Raises
     ------
@@ -230,24 +286,34 @@ def _search(
     rows: jax.Array,
     stop: jax.Array | None,
     generations: int,
-    operators: Operators,
+    operators: Operators | Bandit,
 ) -> Found:
     n = len(rows)
     blocks = -(-generations // n)
     state = start(queries, rows)
     trace = jnp.full(blocks + 1, fitness(queries, targets, weights, state))
 
-    def block(carry: tuple[jax.Array, jax.Array, State, jax.Array]) -> tuple[jax.Array, jax.Array, State, jax.Array]:
-        i, trace, state, _ = carry
-        one = lambda t, state: step(jax.random.fold_in(key, t), queries, targets, weights, state, operators)
-        state = jax.lax.fori_loop(i * n, jnp.minimum((i + 1) * n, generations), one, state)
+    type Carry = tuple[jax.Array, jax.Array, State, jax.Array, jax.Array]
+
+    def one(t: jax.Array, now: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        state, logs = now
+        chance = jax.random.fold_in(key, t)
+        if isinstance(operators, Bandit):
+            return bandit_step(chance, queries, targets, weights, state, logs, operators)
+        return step(chance, queries, targets, weights, state, operators), logs
+
+    def block(carry: Carry) -> Carry:
+        i, trace, state, logs, _ = carry
+        state, logs = jax.lax.fori_loop(i * n, jnp.minimum((i + 1) * n, generations), one, (state, logs))
         # counted again: a row on the very edge of a half-space may round to either side of it
         state = start(queries, state.rows)._replace(accepted=state.accepted)
         now = fitness(queries, targets, weights, state)
         over = jnp.asarray(False) if stop is None else trace[i] - now <= stop * trace[i]
         trace = jnp.where(jnp.arange(blocks + 1) > i, now, trace)
-        return i + 1, trace, state, over
+        return i + 1, trace, state, logs, over
 
-    going = lambda carry: (carry[0] < blocks) & ~carry[3]
-    i, trace, state, _ = jax.lax.while_loop(going, block, (jnp.zeros((), jnp.int32), trace, state, jnp.asarray(False)))
-    return Found(state.rows, trace, jnp.minimum(i * n, generations), state.accepted)
+    going = lambda carry: (carry[0] < blocks) & ~carry[4]
+    logs = operators.start(queries.domain) if isinstance(operators, Bandit) else jnp.zeros(0)
+    begin = (jnp.zeros((), jnp.int32), trace, state, logs, jnp.asarray(False))
+    i, trace, state, logs, _ = jax.lax.while_loop(going, block, begin)
+    return Found(state.rows, trace, jnp.minimum(i * n, generations), state.accepted, jnp.exp(logs))
