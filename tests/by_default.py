@@ -1,6 +1,6 @@
 """Which tests, and which cases of a parametrized test, the default run takes: the others are `thorough`.
 
-`tests/dear.txt` lists tests that a newcomer need not wait for. Of the others,
+`tests/costly.txt` lists tests that a newcomer need not wait for. Of the others,
 `@pytest.mark.by_default(...)` on a test (or as a module's `pytestmark`) says which cases are taken:
 
 - `"each"`: so few cases that every value of every parameter is in one of them,
@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 #: names of tests, each behind the seconds of CPU that it took when it was listed
-LIST = Path(__file__).with_name("dear.txt")
+LIST = Path(__file__).with_name("costly.txt")
 
 
 def listed(path=LIST):
@@ -38,12 +38,12 @@ def test_of(item):
     return item.nodeid.split("[")[0]
 
 
-def but(names, dear):
-    """Return names as cases of a test, of which the dear ones are thorough: in all tests of a file the same ones.
+def but(names, costly):
+    """Return names as cases of a test, of which the costly ones are thorough: in all tests of a file the same ones.
 
     Tests of one thing share its programs, so that it costs most of what it costs as soon as one of them runs.
     """
-    return [pytest.param(name, id=name, marks=[pytest.mark.thorough] if name in dear else []) for name in names]
+    return [pytest.param(name, id=name, marks=[pytest.mark.thorough] if name in costly else []) for name in names]
 
 
 def covering(cells, strength):
@@ -131,9 +131,9 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    dear, tests = listed(), {}
+    costly, tests = listed(), {}
     for item in items:
-        if test_of(item) in dear:
+        if test_of(item) in costly:
             item.add_marker("thorough")
         mark = item.get_closest_marker("by_default")
         marked = item.get_closest_marker("slow") or item.get_closest_marker("thorough")

@@ -40,11 +40,11 @@ SOLVERS = {
         (),
     ),
 }
-DEAR = ("LBFGSB", "BFGS", "NonlinearCG", "GradientDescent", "ProjectedGradient")
+COSTLY = ("LBFGSB", "BFGS", "NonlinearCG", "GradientDescent", "ProjectedGradient")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.thorough if name in DEAR else ()) for name in SOLVERS]
+    "name", [pytest.param(name, marks=pytest.mark.thorough if name in COSTLY else ()) for name in SOLVERS]
 )
 def test_the_gradient_is_the_users(name):
     make, before = SOLVERS[name]

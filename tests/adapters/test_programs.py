@@ -130,8 +130,8 @@ def test_units(unit):
     solver = QPSolvers("clarabel")
     long = dini.quadratic_program(c=C[0] * unit, **(DATA | scaled), solver=solver).x
     near(long / unit, base, 1e-7)
-    dear = dini.quadratic_program(c=C[0] * unit, **(DATA | {"Q": DATA["Q"] * unit}), solver=solver).x
-    near(dear, base, 1e-7)
+    costly = dini.quadratic_program(c=C[0] * unit, **(DATA | {"Q": DATA["Q"] * unit}), solver=solver).x
+    near(costly, base, 1e-7)
 
 
 def test_rows_of_unlike_units_in_single_precision():

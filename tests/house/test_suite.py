@@ -130,7 +130,7 @@ def test_the_list_names_tests_and_leaves_some_of_each_file():
         names |= tests
         assert by_default - listed().keys() or not by_default, f"{path.name}: all its tests are thorough"
     unknown = sorted(name for name in listed() if name not in names)
-    assert not unknown, "these are no tests: take them off tests/dear.txt, or correct their names"
+    assert not unknown, "these are no tests: take them off tests/costly.txt, or correct their names"
 
 
 SPIN = """
@@ -142,8 +142,8 @@ def spin(seconds):
         pass
 
 def test_cheap(): pass
-def test_dear(): spin(0.15)
-def test_dearer(): spin(0.4)
+def test_costly(): spin(0.15)
+def test_costlyer(): spin(0.4)
 @pytest.mark.may_cost(5)
 def test_known(): spin(0.4)
 @pytest.mark.thorough
@@ -152,7 +152,7 @@ def test_thorough(): spin(0.4)
 
 
 def test_what_is_dear_is_listed_and_passes(run, monkeypatch):
-    monkeypatch.setattr("budget.DEAR", 0.1)
+    monkeypatch.setattr("budget.COSTLY", 0.1)
     result = run(SPIN)
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(
@@ -160,17 +160,17 @@ def test_what_is_dear_is_listed_and_passes(run, monkeypatch):
             "*the default run: 4 tests",
             "*thorough and slow tests: 1 tests",
             "*2 of the default run*",
-            "*test_dearer",
-            "*test_dear",
+            "*test_costlyer",
+            "*test_costly",
         ]
     )
     assert not {"test_known", "test_thorough"} & set(str(result.stdout).split("::"))
 
 
 def test_what_is_dear_is_added_to_the_list(tmp_path):
-    path = tmp_path / "dear.txt"
+    path = tmp_path / "costly.txt"
     path.write_text("# head\n   9.0  x.py::test_known\n")
-    cost = {"x.py::test_dear[1]": 0.1, "x.py::test_dear[2]": 3.0, "x.py::test_cheap": 0.1, "y.py::test_all": 2.0}
+    cost = {"x.py::test_costly[1]": 0.1, "x.py::test_costly[2]": 3.0, "x.py::test_cheap": 0.1, "y.py::test_all": 2.0}
     add_to_list({name: cost[name] for name in cost if cost[name] > 1}, cost, path)
-    assert path.read_text() == "# head\n   3.0  x.py::test_dear\n   9.0  x.py::test_known\n"
-    assert listed(path) == {"x.py::test_known": "9.0", "x.py::test_dear": "3.0"}
+    assert path.read_text() == "# head\n   3.0  x.py::test_costly\n   9.0  x.py::test_known\n"
+    assert listed(path) == {"x.py::test_known": "9.0", "x.py::test_costly": "3.0"}

@@ -337,7 +337,7 @@ def examined(
         except ERRORS:
             continue
         if time.process_time() - begun > LONGEST:
-            yield f"{name}", "dear"
+            yield f"{name}", "costly"
             continue
         for change in changes(example):
             if not only(change):

@@ -22,14 +22,14 @@ SOURCES = sorted(ZOO.rglob("*.py"))
 each_system = pytest.mark.parametrize("entry", SYSTEMS, ids=lambda entry: entry.name)
 #: what is compiled anew for each system: by default for one of each field, of those that take the least; for none of a
 #: field where the least is more than eight seconds
-DEAR = ("bilevel", "reinforcement")
+COSTLY = ("bilevel", "reinforcement")
 LEAST = ("continuous-speculative-decoding", "difftactile", "fractional-sde", "optimistic-omd", "svdd")
 FIRST = {entry.field: entry for entry in sorted(reversed(SYSTEMS), key=lambda entry: entry.name in LEAST)}.values()
 one_of_each_field = pytest.mark.parametrize(
     "entry",
     [
         pytest.param(
-            entry, id=entry.name, marks=[] if entry in FIRST and entry.field not in DEAR else [pytest.mark.thorough]
+            entry, id=entry.name, marks=[] if entry in FIRST and entry.field not in COSTLY else [pytest.mark.thorough]
         )
         for entry in SYSTEMS
     ],

@@ -441,7 +441,7 @@ def test_bad_input_is_refused():
         n_pg_igt(0.1).init(jnp.zeros(2, int))
 
 
-# dear ones
+# costly ones
 
 
 @pytest.mark.thorough
