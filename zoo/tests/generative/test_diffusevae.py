@@ -1,4 +1,4 @@
-"""DiffuseVAE: both formulations, guidance, the loss, inversion with its derivative, priors of codes, bad input.
+"""DiffuseVAE: both formulations, guidance, the loss, inversion, the code beside the image, priors of codes, bad input.
 
 Chains, samplers and the autoencoder's loss have their exact checks in `diffusion/test_chains.py` and
 `test_autoencoders.py`; here are those that need the refiner.
@@ -7,6 +7,7 @@ Chains, samplers and the autoencoder's loss have their exact checks in `diffusio
 import doctest
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,8 @@ from sklearn import mixture
 
 import dini
 from dini_zoo.diffusion.chains import Chain, linear_betas, spaced
+from dini_zoo.diffusion.networks import StepNetwork, step_features
+from dini_zoo.generative.autoencoders import VAE
 from dini_zoo.generative.diffusevae import (
     Refiner,
     decoded,
@@ -26,6 +29,8 @@ from dini_zoo.generative.diffusevae import (
     refine,
     refiner,
     refiner_loss,
+    sampling,
+    training,
 )
 from dini_zoo.generative.diffusevae.experiment import experiment
 
@@ -146,6 +151,175 @@ def test_an_image_is_recovered_from_its_code_and_noise(chain, formulation):
     h = 1e-5
     difference = (there_and_back(z + h * dz)[0] - there_and_back(z - h * dz)[0]) / (2 * h)
     np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-8)
+
+
+# the code beside the image
+
+
+def told(x, t, c, z):
+    """Some function of all that it is given, the code among it."""
+    return network(x, t, c) + jnp.sin(z @ jnp.array([[0.5, -1.0, 2.0], [1.0, 0.3, -0.7]]))
+
+
+def halved(z):
+    """Images of three pixels of codes of two numbers."""
+    return jax.nn.sigmoid(z @ jnp.array([[1.0, -1.0, 0.5], [0.2, 0.6, -2.0]]))
+
+
+#: Its codes are two numbers, its images three.
+FLAT = SimpleNamespace(encode=lambda x: (x[:, :2], jnp.full_like(x[:, :2], -80.0)), decode=halved)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """The same one without a code and with one."""
+    with jax.enable_x64(True):
+        make = lambda **options: StepNetwork(3, condition=3, width=8, features=6, key=jax.random.key(0), **options)
+        return make(), make(code=2)
+
+
+@pytest.fixture
+def points():
+    """Points, steps, images and codes, five of each."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    x, c = (jax.random.normal(key, (5, 3)) for key in keys[:2])
+    return x, jnp.array([0, 3, 50, 400, 999]), c, jax.random.normal(keys[2], (5, 2))
+
+
+def silenced(network):
+    """Its map of the code is zero."""
+    return eqx.tree_at(lambda one: one.embedding, network, jax.tree.map(jnp.zeros_like, network.embedding))
+
+
+@pytest.mark.parametrize("formulation", [pytest.param(1, marks=pytest.mark.thorough), 2])
+def test_a_map_of_zeros_is_no_code(networks, points, chain, formulation):
+    """Bit for bit: the network, the loss with dropout, and what is drawn with guidance."""
+    (plain, coded), (x, t, c, z), few = networks, points, chain.respaced(spaced(1000, 5))
+    assert all(map(np.array_equal, jax.tree.leaves(plain.layers), jax.tree.leaves(coded.layers)))
+    silent = silenced(coded)
+    np.testing.assert_array_equal(silent(x, t, c, z), plain(x, t, c))
+    np.testing.assert_array_equal(silent(x, 7, c, z), plain(x, 7, c))
+
+    @eqx.filter_jit
+    def found(refiner):
+        drawn = refine(jax.random.key(2), z, FLAT, refiner, few, eta=1.0, guidance=0.7)
+        return refiner_loss(refiner, FLAT, chain, jnp.tanh(x), jax.random.key(1)), drawn
+
+    made = lambda network, z_cond: Refiner(network, formulation=formulation, dropout=0.4, z_cond=z_cond)
+    without, zero, with_code = found(made(plain, False)), found(made(silent, True)), found(made(coded, True))
+    assert without[0] == zero[0] != with_code[0]
+    np.testing.assert_array_equal(without[1], zero[1])
+    assert np.max(np.abs(with_code[1] - zero[1])) > 1e-3
+
+
+def test_a_code_is_added_to_the_features_of_the_step(networks, points):
+    """By hand, with the layers that there are; of each example its own code, whose derivative reaches it alone."""
+    (_, coded), (x, t, c, z) = networks, points
+    (first, last), layers = coded.embedding, coded.layers
+    embedded = step_features(t, 6) + jax.nn.silu(z @ first.weight.T + first.bias) @ last.weight.T + last.bias
+    h = jnp.concatenate([x, c, embedded], axis=1)
+    for layer in layers[:-1]:
+        h = jax.nn.silu(h @ layer.weight.T + layer.bias)
+    np.testing.assert_allclose(coded(x, t, c, z), h @ layers[-1].weight.T + layers[-1].bias, rtol=1e-12)
+    slopes = jax.jacobian(lambda z: coded(x, t, c, z))(z)
+    own = np.array([slopes[i, :, i] for i in range(5)])
+    assert np.all(np.max(np.abs(own), axis=(1, 2)) > 1e-4)
+    assert np.sum(np.abs(slopes)) == pytest.approx(np.sum(np.abs(own)), rel=1e-12)
+    # where none is given, as where it is left out
+    np.testing.assert_array_equal(coded(x, t, c), coded(x, t, c, jnp.zeros((5, 2))))
+
+
+def test_the_formulations_agree_with_a_code(chain, points):
+    """As without one, and the null branch of guidance has neither image nor code."""
+    few, (x, t, c, z) = chain.respaced(spaced(1000, 10)), points
+    moved = lambda x, t, c, z: told(x - c, t, c, z)
+    one, other = Refiner(told, dropout=0.1, z_cond=True), Refiner(moved, formulation=2, dropout=0.1, z_cond=True)
+    first, second = (refine(jax.random.key(1), z, FLAT, kind, few, eta=1.0, guidance=1.5) for kind in (one, other))
+    np.testing.assert_allclose(first, second, atol=1e-10)
+    expected = 2.5 * told(x, t, c, z) - 1.5 * told(x, t, 0 * c, 0 * z)
+    np.testing.assert_allclose(one.model(c, 1.5, z=z)(x, t), expected, rtol=1e-12)
+    np.testing.assert_allclose(other.model(c, 1.5, z=z)(x + c, t), expected, rtol=1e-12)
+
+
+def test_a_sample_and_its_noise_have_derivatives_in_the_code(chain, points):
+    """What is drawn depends on the code beside its image, and an image is recovered with both."""
+    few, (x, _, _, z) = chain.respaced(spaced(1000, 5)), points
+    still = SimpleNamespace(decode=lambda z: jnp.full((5, 3), 0.6))
+    with_code = Refiner(told, z_cond=True)
+    draw = lambda z: refine(None, z, still, with_code, few, start=x, clip=None)
+    slope = jax.jvp(draw, (z,), (jnp.ones_like(z),))[1]
+    difference = (draw(z + 1e-6) - draw(z - 1e-6)) / 2e-6
+    assert np.all(np.abs(slope) > 1e-6)
+    np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-7)
+    again = recover(draw(z), z, still, with_code, few, solver=dini.Anderson(rtol=1e-12, atol=1e-12))
+    np.testing.assert_allclose(again, x, atol=1e-8)
+
+
+@pytest.mark.parametrize("formulation", [pytest.param(1, marks=pytest.mark.thorough), 2])
+def test_the_loss_with_a_code_by_hand(chain, formulation):
+    """The noise is told from the code; what is added to it is the error; nothing is told where both are left out."""
+    x = jax.random.uniform(jax.random.key(0), (20_000, 2), minval=0.1, maxval=1.0)
+    # the code says the image, what is decoded of it something else, and never zero
+    blind = SimpleNamespace(encode=lambda x: (2 * x - 1, jnp.full_like(x, -80.0)), decode=lambda z: z / 2 + 0.25)
+    slope = jnp.array([0.5, -2.0])
+
+    def exact(x, t, c, z):
+        level = chain.alpha_bar[t][:, None]
+        here = x - c if formulation == 2 else x
+        dropped = jnp.all(z == 0, axis=1, keepdims=True)
+        # image and code are left out together, example by example
+        both = dropped == jnp.all(c == 0, axis=1, keepdims=True)
+        found = (here - jnp.sqrt(level) * z) / jnp.sqrt(1 - level) + slope * z
+        return jnp.where(both, jnp.where(dropped, 0.0, found), jnp.nan)
+
+    of = lambda dropout: refiner_loss(
+        Refiner(exact, formulation=formulation, dropout=dropout, z_cond=True), blind, chain, x, jax.random.key(1)
+    )
+    by_hand = np.mean((np.asarray(slope) * np.asarray(x)) ** 2)
+    np.testing.assert_allclose(of(0.0), by_hand, rtol=1e-10)
+    assert abs(of(0.25) - (0.75 * by_hand + 0.25)) < 0.02
+
+
+def test_codes_that_do_not_fit(networks, points, chain):
+    (plain, coded), (x, t, c, z) = networks, points
+    for wrong in (z[:, :1], z[:1], z[0], jnp.ones((5, 3)), z[None]):
+        with pytest.raises(ValueError, match=r"code must have 2 numbers for each point, the shape \(5, 2\)"):
+            coded(x, t, c, wrong)
+    with pytest.raises(ValueError, match="code must have 0 numbers"):
+        plain(x, t, c, z)
+    with pytest.raises(ValueError, match="code must be at least 0"):
+        StepNetwork(3, code=-1, key=jax.random.key(0))
+    with_code, without = Refiner(coded, z_cond=True), Refiner(plain)
+    for wrong in (z[:1], z[0], z[None]):
+        with pytest.raises(ValueError, match="z must have the shape"):
+            with_code.model(c, z=wrong)
+    with pytest.raises(ValueError, match="z must be given to a refiner with z_cond, and to no other: given none"):
+        with_code.model(c)
+    with pytest.raises(ValueError, match=r"and to no other: given an array of shape \(5, 2\)"):
+        without.model(c, z=z)
+    with pytest.raises(TypeError, match="z_cond must be True or False"):
+        Refiner(coded, z_cond=2)
+    vae, few = VAE(3, 2, widths=(4,), key=jax.random.key(0)), chain.respaced([0, 500])
+    with pytest.raises(ValueError, match="z must have 2 numbers a code"):
+        refine(jax.random.key(0), jnp.zeros((5, 3)), vae, with_code, few)
+
+
+def test_the_experiment_trains_with_the_code(points):
+    """The refiner's map of the code is moved, and its samples are drawn with the code."""
+    chain = Chain.of_betas(linear_betas(1000).astype("float32"))
+    with jax.enable_x64(False):
+        vae = VAE(64, 2, widths=(4,), key=jax.random.key(0))
+        made = training.Diffusions(chain, 4, training.Budget(2, 8, average=0.9), code=2)
+        second = made.train(training.SECOND, vae, jax.random.key(1), lambda steps: None)
+        z = jnp.asarray(points[3], "float32")
+        draw = lambda z: sampling.refined(
+            second, chain.respaced([0, 500]), z, jnp.full((5, 64), 0.6), jnp.zeros((5, 64))
+        )
+        drawn = draw(z)
+        assert np.all(np.max(np.abs(drawn - draw(-z)), axis=1) > 0)
+    assert (second.network.code, second.z_cond, second.formulation) == (2, True, 2)
+    assert drawn.shape == (5, 64)
+    assert np.all(np.isfinite(drawn))
 
 
 # priors

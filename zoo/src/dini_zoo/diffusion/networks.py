@@ -186,12 +186,18 @@ class PointNetwork(eqx.Module):
 class StepNetwork(eqx.Module):
     r"""A plain network of a point, a condition and a step: silu layers on all three side by side.
 
+    With a `code` of :math:`k` numbers the features of the step are :math:`e(t) + P(z)`, where :math:`e` is
+    :func:`step_features` and :math:`P(z) = W_2\, \mathrm{silu}(W_1 z + b_1) + b_2` has as many numbers.
+
     Parameters
     ----------
     size
         Numbers in a point.
     condition
         Numbers in a condition, such as a reconstruction: zeros where none is given.
+    code
+        Numbers in a code that is added to the step's features: zeros where none is given. With 0 there is no
+        :math:`P`.
     width, depth
         Of the hidden layers, and how many.
     outputs
@@ -199,17 +205,28 @@ class StepNetwork(eqx.Module):
     features
         Sines and cosines of the step: :func:`step_features`.
     key
-        Of the weights, in `depth + 1` linear layers.
+        Of the weights, in `depth + 1` linear layers, which are the same with and without a code.
+
+    Raises
+    ------
+    ValueError
+        For fewer than one hidden layer or unit, a negative number for the code, and, where called, a condition or a
+        code of another shape. A code is one for each point: it is not broadcast.
 
     Examples
     --------
     >>> network = StepNetwork(64, condition=64, key=jax.random.key(0))
     >>> network(jnp.zeros((5, 64)), 999, jnp.ones((5, 64))).shape, network(jnp.zeros((5, 64)), jnp.arange(5)).shape
     ((5, 64), (5, 64))
+    >>> network = StepNetwork(64, condition=64, code=8, key=jax.random.key(0))
+    >>> network(jnp.zeros((5, 64)), 999, jnp.ones((5, 64)), jnp.ones((5, 8))).shape
+    (5, 64)
     """
 
     layers: tuple[eqx.nn.Linear, ...]
+    embedding: tuple[eqx.nn.Linear, ...]
     condition: int = eqx.field(static=True)
+    code: int = eqx.field(static=True)
     features: int = eqx.field(static=True)
 
     def __init__(
@@ -217,12 +234,14 @@ class StepNetwork(eqx.Module):
         size: int,
         *,
         condition: int = 0,
+        code: int = 0,
         width: int = 256,
         depth: int = 3,
         outputs: int | None = None,
         features: int = 32,
         key: Array,
     ):
+        at_least("code", code, 0)
         at_least("width", width, 1)
         at_least("depth", depth, 1)
         widths = (size + condition + features, *[width] * depth, size if outputs is None else outputs)
@@ -230,13 +249,31 @@ class StepNetwork(eqx.Module):
         self.layers = tuple(
             eqx.nn.Linear(n, m, key=key) for n, m, key in zip(widths[:-1], widths[1:], keys, strict=True)
         )
-        self.condition, self.features = condition, features
+        sizes = ((code, features), (features, features)) if code else ()
+        self.embedding = tuple(
+            eqx.nn.Linear(*size, key=jax.random.fold_in(key, depth + 1 + i)) for i, size in enumerate(sizes)
+        )
+        self.condition, self.code, self.features = condition, code, features
 
     def __call__(
-        self, x: Float[Array, "... d"], t: Any, condition: Float[Array, "... c"] | None = None
+        self,
+        x: Float[Array, "... d"],
+        t: Any,
+        condition: Float[Array, "... c"] | None = None,
+        code: Float[Array, "... k"] | None = None,
     ) -> Float[Array, "... o"]:
         """What the network says of points at a step or at one each."""
         features = step_features(t, self.features).astype(x.dtype)
+        if code is not None and code.shape != (*x.shape[:-1], self.code):
+            raise ValueError(
+                f"code must have {self.code} numbers for each point, the shape {(*x.shape[:-1], self.code)}: given "
+                f"shape {code.shape}."
+            )
+        if self.code:
+            first, last = self.embedding
+            hidden = jnp.zeros(self.code, x.dtype) if code is None else code
+            hidden = jax.nn.silu(hidden @ first.weight.T + first.bias)
+            features = features + hidden @ last.weight.T + last.bias
         given = jnp.zeros(self.condition, x.dtype) if condition is None else condition
         if given.shape[-1] != self.condition:
             raise ValueError(f"condition must have {self.condition} numbers a point: given shape {given.shape}.")

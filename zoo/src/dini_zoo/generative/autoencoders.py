@@ -76,7 +76,10 @@ class VAE(eqx.Module):
         return mean, log_variance
 
     def decode(self, z: Float[Array, "n k"]) -> Float[Array, "n d"]:
-        """Data of codes."""
+        """Data of codes; raises `ValueError` where they have another number of numbers."""
+        latent = self.decoder[0].weight.shape[1]
+        if z.shape[-1] != latent:
+            raise ValueError(f"z must have {latent} numbers a code: given shape {z.shape}.")
         return jax.nn.sigmoid(_through(self.decoder, z))
 
 

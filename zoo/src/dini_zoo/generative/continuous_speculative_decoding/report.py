@@ -86,6 +86,11 @@ def sequence_table(sequences: list[list[Case]]) -> Table:
     return Table("Sequences", ("", "γ", "target calls", "accepted", "z", "p"), rows, caption)
 
 
+def speed_up(one: Images, gamma: int) -> float:
+    """Tokens for the cost of one of the target's, where a call costs one and the draft's token its share."""
+    return one.per_call[gamma] / (gamma * one.cost + 1)
+
+
 def digit_table(result: Result, images: list[Images]) -> Table:
     """Distances, acceptance and tokens for each call."""
     gamma = result.settings.gamma
@@ -107,7 +112,10 @@ def digit_table(result: Result, images: list[Images]) -> Table:
             for count in images[0].per_call
         ),
         ["cost of the draft's token", f"{images[0].cost:.3f}"],
-        [f"speed-up by these, γ = {gamma}", of(lambda one: one.per_call[gamma] / (gamma * one.cost + 1))],
+        *(
+            [f"speed-up by these, γ = {count}", of(lambda one, count=count: speed_up(one, count))]
+            for count in images[0].per_call
+        ),
     ]
     if images[0].larger:
         rows.append(["larger draft: accepted, tokens a call", f"{images[0].larger[0]:.3f}, {images[0].larger[1]:.2f}"])
@@ -208,14 +216,19 @@ def digit_checks(result: Result, images: list[Images]) -> Iterator[Check]:
 
 
 def headline(result: Result) -> str:
-    """The one figure that matters."""
+    """The calls of the target that are saved; the speed-up by cost, with the best number of drafts and with `gamma`."""
     if not result.sequences:
         return "sequences were not decoded"
     cases = [one for cases in result.sequences for one in cases if one.name == "reflection"]
     best = min(cases, key=lambda one: one.calls)
     length = result.settings.length
     z = max(abs(one.worst) for one in cases)
+    found = f"{length} tokens by {best.calls:.1f} calls of the target (γ = {best.gamma}), largest |z| {z:.1f}"
+    if not result.images:
+        return f"{found} of {len(cases) * len(best.scores)}"
+    speeds = {count: Estimate.of(speed_up(one, count) for one in result.images) for count in result.images[0].per_call}
+    fastest, usual = max(speeds, key=lambda count: speeds[count].mean), result.settings.gamma
     return (
-        f"{length} tokens by {best.calls:.1f} calls of the target (γ = {best.gamma}), with its law: largest |z| "
-        f"{z:.1f} of {len(cases) * len(best.scores)}"
+        f"{found}; digits, by cost: {speeds[fastest]:.2f} times as fast at γ = {fastest}, the best, "
+        f"{speeds[usual]:.2f} at γ = {usual}; seeds: {len(result.images)}"
     )

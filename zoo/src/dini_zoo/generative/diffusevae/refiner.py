@@ -7,6 +7,8 @@ predictor that is given :math:`\hat x` beside its point restores what is missing
 2. It also shifts the chain, :math:`x_i = \sqrt{\bar\alpha_i}\, x_0 + \hat x + \sqrt{1 - \bar\alpha_i}\, \varepsilon`,
    which goes to :math:`N(\hat x, I)`: the argument `shift` of chains and samplers.
 
+In both the network may be given the code as well (`z_cond`), which it adds to its features of the step.
+
 Images of autoencoders are in [0, 1], those of diffusions in [-1, 1].
 
 References
@@ -59,46 +61,71 @@ class Refiner(eqx.Module):
     Parameters
     ----------
     network
-        A function `(x, t, condition)` of points, a step of the chain or one for each, and images of the points' shape.
+        A function `(x, t, condition)` of points, a step of the chain or one for each, and images of the points' shape;
+        with `z_cond` a function `(x, t, condition, z)`, where `z` has a code for each point.
     formulation
         1: the image is an input. 2: it shifts the chain, too.
     dropout
-        How often the image is left out in training, zeros in its place: guidance needs it.
+        How often the image is left out in training, zeros in its place: guidance needs it. The code is left out with
+        the image.
+    z_cond
+        Whether the network is given the code beside the image: a
+        :class:`~dini_zoo.diffusion.networks.StepNetwork` with `code` takes it through its features of the step.
 
     Raises
     ------
     ValueError
         For another formulation, and a `dropout` that is not in [0, 1).
+    TypeError
+        For a `z_cond` that is not a Boolean.
 
     Examples
     --------
     >>> refiner = Refiner(lambda x, t, condition: x - condition, formulation=2)
     >>> refiner.model(jnp.ones((1, 2)))(jnp.zeros((1, 2)), 999)
     Array([[-1., -1.]], dtype=float32)
+    >>> refiner = Refiner(lambda x, t, condition, z: x - condition + z, z_cond=True)
+    >>> refiner.model(jnp.ones((1, 2)), z=jnp.ones((1, 2)))(jnp.zeros((1, 2)), 999)
+    Array([[0., 0.]], dtype=float32)
     """
 
     network: Callable[..., Any]
     formulation: int = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
+    z_cond: bool = eqx.field(static=True)
 
-    def __init__(self, network: Callable[..., Any], *, formulation: Literal[1, 2] = 1, dropout: float = 0.0):
+    def __init__(
+        self,
+        network: Callable[..., Any],
+        *,
+        formulation: Literal[1, 2] = 1,
+        dropout: float = 0.0,
+        z_cond: bool = False,
+    ):
         one_of("formulation", formulation, FORMULATIONS)
         if not (known(dropout) and 0 <= dropout < 1):
             raise ValueError(f"dropout must be a probability below 1: given {dropout}.")
-        self.network, self.formulation, self.dropout = network, formulation, float(dropout)
+        if not isinstance(z_cond, bool):
+            raise TypeError(f"z_cond must be True or False: given {z_cond!r}.")
+        self.network, self.formulation, self.dropout, self.z_cond = network, formulation, float(dropout), z_cond
 
     def shift(self, xhat: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         """Of the chain: the image itself in the second formulation, zeros in the first."""
         return xhat if self.formulation == 2 else jnp.zeros_like(xhat)
 
-    def model(self, xhat: Float[Array, "n ..."], guidance: Any = 0.0) -> Field:
-        r"""The noise predictor `(x, t)` for given images.
+    def model(self, xhat: Float[Array, "n ..."], guidance: Any = 0.0, *, z: Float[Array, "n k"] | None = None) -> Field:
+        r"""The noise predictor `(x, t)` for given images, and with `z_cond` for the code `z` of each.
 
-        With `guidance` :math:`w` it is :math:`(1 + w)\, e(x, t, \hat x) - w\, e(x - c, t, 0)`: what was trained
-        without an image knows no shift :math:`c` either. A `UserWarning` where nothing was trained without one.
+        With `guidance` :math:`w` it is :math:`(1 + w)\, e(x, t, \hat x, z) - w\, e(x - c, t, 0, 0)`: what was trained
+        without an image knows no shift :math:`c` and no code either. A `UserWarning` where nothing was trained without
+        one. Raises `ValueError` for a code without `z_cond`, none with it, and another number of codes than of images.
         """
+        if (z is not None) != self.z_cond:
+            given = "none" if z is None else f"an array of shape {z.shape}"
+            raise ValueError(f"z must be given to a refiner with z_cond, and to no other: given {given}.")
+        one = (xhat,) if z is None else (xhat, z)
         if known(guidance) and np.all(np.asarray(guidance) == 0):
-            return lambda x, t: self.network(x, t, xhat)
+            return lambda x, t: self.network(x, t, *one)
         if not self.dropout:
             warnings.warn(
                 "guidance compares with a network that is given no image, and this one was never trained so: train it "
@@ -106,8 +133,8 @@ class Refiner(eqx.Module):
                 UserWarning,
                 stacklevel=2,
             )
-        nothing, shift = jnp.zeros_like(xhat), self.shift(xhat)
-        return lambda x, t: (1 + guidance) * self.network(x, t, xhat) - guidance * self.network(x - shift, t, nothing)
+        nothing, shift = [jnp.zeros_like(given) for given in one], self.shift(xhat)
+        return lambda x, t: (1 + guidance) * self.network(x, t, *one) - guidance * self.network(x - shift, t, *nothing)
 
 
 def refiner_loss(
@@ -116,8 +143,9 @@ def refiner_loss(
     r"""The squared error of the noise, for images in [-1, 1] and reconstructions of codes that are redrawn.
 
     The refiner sees reconstructions in training, and what a prior draws afterwards: what the prior lacks, it does not
-    mend. The autoencoder is only used: differentiate in the refiner. Raises `ValueError` where known images leave
-    [-1, 1], and where the autoencoder's have another shape.
+    mend. With `z_cond` it is given the code that was decoded, and zeros for both where the image is left out. The
+    autoencoder is only used: differentiate in the refiner. Raises `ValueError` where known images leave [-1, 1], and
+    where the autoencoder's have another shape.
     """
     holds(
         x,
@@ -125,12 +153,15 @@ def refiner_loss(
         lambda: f"x must be images in [-1, 1]: given numbers from {np.min(x):g} to {np.max(x):g}.",
     )
     for_code, for_dropout, for_loss = jax.random.split(key, 3)
-    xhat = decoded(vae, sample_code(for_code, *vae.encode(unit(x))))
+    z = sample_code(for_code, *vae.encode(unit(x)))
+    xhat = decoded(vae, z)
     same_shape("The autoencoder's reconstruction", xhat, "x", x.shape)
     if refiner.dropout:
         kept = jax.random.bernoulli(for_dropout, 1 - refiner.dropout, (len(x), *[1] * (x.ndim - 1)))
         xhat = jnp.where(kept, xhat, 0.0)
-    return chain_loss(refiner.model(xhat), chain, x, for_loss, shift=refiner.shift(xhat))
+        z = jnp.where(kept.reshape(-1, 1), z, 0.0)
+    model = refiner.model(xhat, z=z if refiner.z_cond else None)
+    return chain_loss(model, chain, x, for_loss, shift=refiner.shift(xhat))
 
 
 def refine(
@@ -200,7 +231,7 @@ def refine(
     if start is None:
         raise ValueError("The start is random: give a key, or the start itself.")
     same_shape("start", start, "the decoded images", xhat.shape)
-    model = refiner.model(xhat, guidance)
+    model = refiner.model(xhat, guidance, z=z if refiner.z_cond else None)
     x = shift + temperature * start
     return chain_sample(for_noise, x, chain, model, predicts="noise", shift=shift, clip=clip, **options)
 
@@ -241,5 +272,6 @@ def recover(
     xhat = decoded(vae, z)
     same_shape("x", x, "the decoded images", xhat.shape)
     shift = refiner.shift(xhat)
-    found = chain_invert(x, chain, refiner.model(xhat), predicts="noise", shift=shift, method=method, **options)
+    model = refiner.model(xhat, z=z if refiner.z_cond else None)
+    found = chain_invert(x, chain, model, predicts="noise", shift=shift, method=method, **options)
     return found - shift

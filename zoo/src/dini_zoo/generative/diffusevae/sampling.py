@@ -91,38 +91,37 @@ def degraded(key: Array, x: Array, kind: str) -> Array:
     return jnp.broadcast_to(means, (len(x), 4, 2, 4, 2)).reshape(x.shape)
 
 
-#: What decodes images that are decoded already: one program refines them, wherever they come from.
-AS_THEY_ARE: Any = SimpleNamespace(decode=lambda x: x)
-
-
 @eqx.filter_jit
-def refined(refiner: Refiner, chain: Chain, xhat: Array, start: Array) -> Array:
-    """Images in [0, 1] of decoded ones, by DDIM."""
-    return unit(refine(None, xhat, AS_THEY_ARE, refiner, chain, start=start))
+def refined(refiner: Refiner, chain: Chain, z: Array, xhat: Array, start: Array) -> Array:
+    """Images in [0, 1] of codes and what is decoded of them, by DDIM: one program, wherever they come from."""
+    decoded_already: Any = SimpleNamespace(decode=lambda _: xhat)
+    return unit(refine(None, z, decoded_already, refiner, chain, start=start))
 
 
 class Draws:
-    """All methods at a number of steps, from one start."""
+    """All methods at a number of steps, from one start, of the codes of each prior."""
 
-    def __init__(self, networks: Networks, decoded: dict[str, Array], key: Array):
-        self.networks, self.decoded = networks, decoded
-        self._degraded = {kind: degraded(key, decoded[MIXTURE], kind) for kind in (NOISY, COARSE)}
+    def __init__(self, networks: Networks, z: dict[str, Array], key: Array):
+        self.networks, self.codes = networks, z
+        self.decoded = {prior: networks.vae.decode(one) for prior, one in z.items()}
+        self._degraded = {kind: degraded(key, self.decoded[MIXTURE], kind) for kind in (NOISY, COARSE)}
 
     def first(self, chain: Chain, start: Array, prior: str = MIXTURE) -> Array:
         """The first formulation."""
-        return refined(self.networks.first, chain, self.decoded[prior], start)
+        return refined(self.networks.first, chain, self.codes[prior], self.decoded[prior], start)
 
     def all(self, chain: Chain, start: Array) -> dict[tuple[str, str], Array]:
         """By method and prior."""
         # without a code, the network is given zeros: in [-1, 1] the middle of the range
         nothing = jnp.full_like(start, 0.5)
-        found = {(PLAIN, ""): refined(Refiner(self.networks.plain), chain, nothing, start)}
+        found = {(PLAIN, ""): refined(Refiner(self.networks.plain), chain, self.codes[MIXTURE], nothing, start)}
         found |= {(FIRST, prior): self.first(chain, start, prior) for prior in PRIORS}
         if self.networks.second is not None:
             for prior in (MIXTURE, NORMAL):
-                found[SECOND, prior] = refined(self.networks.second, chain, self.decoded[prior], start)
+                one = self.codes[prior], self.decoded[prior]
+                found[SECOND, prior] = refined(self.networks.second, chain, *one, start)
         for kind, xhat in self._degraded.items():
-            found[f"{FIRST}, {kind}", MIXTURE] = refined(self.networks.first, chain, xhat, start)
+            found[f"{FIRST}, {kind}", MIXTURE] = refined(self.networks.first, chain, self.codes[MIXTURE], xhat, start)
         return found
 
 
@@ -135,7 +134,7 @@ def sample(
     reference = Reference.of(judge, data)
     for_codes, for_start, for_other, for_noise, for_rows = jax.random.split(key, 5)
     z = codes(for_codes, networks.vae, count, components)
-    draws = Draws(networks, {prior: networks.vae.decode(one) for prior, one in z.items()}, for_noise)
+    draws = Draws(networks, z, for_noise)
     start, other = (jax.random.normal(key, (count, PIXELS)) for key in (for_start, for_other))
     drawn = {n: draws.all(chain.respaced(spaced(len(chain), n)), start) for n in counts}
     at = middle(counts)
@@ -168,10 +167,11 @@ def rows(networks: Networks, few: Chain, key: Array, test: np.ndarray) -> dict[s
     x = jnp.asarray(test[:SHOWN])
     z, _ = networks.vae.encode(x)
     walk = z[0] + jnp.linspace(0.0, 1.0, SHOWN)[:, None] * (z[1] - z[0])
-    xhat = networks.vae.decode(jnp.concatenate([z, walk]))
+    z = jnp.concatenate([z, walk])
+    xhat = networks.vae.decode(z)
     start = jax.random.normal(key, (SHOWN, PIXELS))
     start = jnp.concatenate([start, jnp.broadcast_to(start[:1], start.shape)])
-    found = refined(networks.first, few, xhat, start)
+    found = refined(networks.first, few, z, xhat, start)
     parts = {"images": x, "decoded": xhat[:SHOWN], "refined": found[:SHOWN], "walk": found[SHOWN:]}
     return {name: np.asarray(one) for name, one in parts.items()}
 

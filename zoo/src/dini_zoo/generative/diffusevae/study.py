@@ -31,6 +31,8 @@ class Settings:
     training: int = 10_000
     batch: int = 128
     width: int = 256
+    z_cond: bool = False
+    """Whether the refiners are given the code beside the decoded image, added to their features of the step."""
     components: int = 30
     """Of the mixture of codes."""
     samples: int = 2000
@@ -80,7 +82,8 @@ def run(settings: Settings, run: Run) -> Result:
         ),
         settings.vae_training,
     )
-    diffusions = Diffusions(chain, settings.width, Budget(settings.training, batch, average=0.999))
+    code = settings.latent if settings.z_cond else 0
+    diffusions = Diffusions(chain, settings.width, Budget(settings.training, batch, average=0.999), code)
 
     def train(which: tuple[int, str], phase: Phase) -> object:
         i, kind = which

@@ -58,10 +58,13 @@ def autoencoders(keys: Array, latent: int, beta: float, budget: Budget, advance:
 
 
 class Diffusions:
-    """Trainings of diffusions on one chain: one compiled program for each kind, whatever the seed."""
+    """Trainings of diffusions on one chain: one compiled program for each kind, whatever the seed.
 
-    def __init__(self, chain: Chain, width: int, budget: Budget):
-        self._width, self._data = width, centered(images()[0])
+    With a `code`, the numbers in one, refiners are given the code as well.
+    """
+
+    def __init__(self, chain: Chain, width: int, budget: Budget, code: int = 0):
+        self._width, self._code, self._data = width, code, centered(images()[0])
 
         def plain(network: StepNetwork, x: Array, key: Array) -> Array:
             return chain_loss(network, chain, x, key)
@@ -83,11 +86,12 @@ class Diffusions:
     def train(self, kind: str, vae: VAE, key: Array, advance: Callable[[int], None]) -> Any:
         """One of them; the same key gives every kind the same weights to start from."""
         for_weights, for_steps = jax.random.split(key)
-        network = StepNetwork(digits.PIXELS, condition=digits.PIXELS, width=self._width, key=for_weights)
+        code = 0 if kind == PLAIN else self._code
+        network = StepNetwork(digits.PIXELS, condition=digits.PIXELS, code=code, width=self._width, key=for_weights)
         if kind == PLAIN:
             course = self._trainers[kind](network, self._data, key=for_steps, advance=advance)
         else:
-            refiner = Refiner(network, formulation=1 if kind == FIRST else 2)
+            refiner = Refiner(network, formulation=1 if kind == FIRST else 2, z_cond=code > 0)
             course = self._trainers[kind](refiner, self._data, key=for_steps, carried=vae, advance=advance)
         assert course.average is not None
         return course.average

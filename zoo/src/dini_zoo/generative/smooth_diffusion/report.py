@@ -178,4 +178,8 @@ def checks(result: Result) -> Iterator[Check]:
 def headline(result: Result) -> str:
     """The one figure that matters."""
     one, other = (np.mean([std(j) for j in of_weight(result, weight)]) for weight in (result.settings.weight, 0.0))
-    return f"interpolation standard deviation {one:.3f} with the penalty, {other:.3f} without, from one base"
+    quality = spread(ratios(result, result.settings.weight, distance), ".2f")
+    return (
+        f"interpolation standard deviation {one:.3f} with the penalty, {other:.3f} without, from one base; Fréchet "
+        f"distance {quality} of the latter's; seeds: {len(result.settings.seeds)}"
+    )

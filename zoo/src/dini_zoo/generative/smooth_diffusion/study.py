@@ -1,4 +1,4 @@
-"""The paper's claim on 8 × 8 digits: walks between noises that change evenly, at no loss of quality.
+"""The paper's claim on 8 × 8 digits: walks between noises that change evenly, and what that does to quality.
 
 The bars are those of the specification that this experiment reproduces.
 """

@@ -163,10 +163,11 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    ours = np.mean([seed[MULTI].u for seed in result.forwards])
-    other = np.mean([seed[MULTI].mean_field for seed in result.forwards])
-    a, exact = (np.mean([seed[name].a for seed in result.inversions]) for name in (MULTI, EXACT))
+    found = [seed[MULTI] for seed in result.forwards]
+    other = np.mean([one.mean_field for one in found])
+    phases = [one.accuracy for one in found if one.accuracy is not None]
+    right = f", phases {spread(phases)} right (bar 0.92)" if phases else ""
     return (
-        f"pressure within {ours:.3f} without a solution seen (their mean: {other:.3f}); inverted medium {a:.2f}, "
-        f"without the prior {exact:.2f}"
+        f"pressure {spread([one.u for one in found])} off without a solution seen (their mean: {other:.3f}){right}; "
+        f"inverted medium {spread([seed[MULTI].a for seed in result.inversions])}; seeds: {len(found)}"
     )

@@ -288,7 +288,10 @@ def headline(result: Result) -> str:
         found = of_kind(result, kind, epsilon)
         if found:
             ours, other = (np.mean(largest(getattr(one, name) for one in found)) for name in ("table", "relaxed"))
-            return f"{kind} queries at ε = {epsilon:g}: largest error {ours:.4f}, RAP++ with the same noise {other:.4f}"
+            return (
+                f"{kind} queries at ε = {epsilon:g}: largest error {ours:.4f}, RAP++ with the same noise {other:.4f} "
+                f"(means, seeds: {len(found)}, of one draw of the queries)"
+            )
     found = result.marginals
     if found:
         ours, other = (np.mean(largest(getattr(one, name) for one in found)) for name in ("table", "noisy"))

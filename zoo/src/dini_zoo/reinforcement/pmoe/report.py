@@ -174,6 +174,10 @@ def headline(result: Result) -> str:
     scores = {row.name: row.score for row in result.exact}
     if not scores:
         return "the bandit was not trained on with exact rewards"
-    phrases = {MAX: "with a mixture of experts", ONE: "with one Gaussian", ALL: "where all experts learn"}
-    means = ", ".join(f"{scores[name].mean():.3f} {text}" for name, text in phrases.items() if name in scores)
-    return f"a bandit with a trap, optimum {result.optimum:.3f}: {means}"
+    phrases = {MAX: "with a mixture", ONE: "with one Gaussian", ALL: "where all experts learn"}
+    ranges = ", ".join(
+        f"{scores[name].min():.3f} to {scores[name].max():.3f} {text}"
+        for name, text in phrases.items()
+        if name in scores
+    )
+    return f"a bandit with a trap, optimum {result.optimum:.3f}: {ranges} (seeds: {len(result.settings.seeds)})"

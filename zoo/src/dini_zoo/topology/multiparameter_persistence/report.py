@@ -126,5 +126,9 @@ def headline(result: Result) -> str:
     runs = [by_parameters(result, p) for p in (2, 1)]
     if all(runs):
         accuracy = [float(np.mean(list(map(kept_accuracy, one)))) for one in runs]
-        texts.append(f"accuracy on graphs {accuracy[0]:.2f}, by one {accuracy[1]:.2f}")
+        learned = np.concatenate([one.training < LEARNED for one in runs[0]])
+        texts.append(
+            f"accuracy on graphs {accuracy[0]:.2f}, by one {accuracy[1]:.2f}, of the start with the least loss "
+            f"({learned.sum()} of {learned.size} learn)"
+        )
     return "; ".join(texts) or "neither clouds nor graphs were asked for"
