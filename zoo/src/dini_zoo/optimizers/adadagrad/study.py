@@ -71,7 +71,7 @@ class Digits:
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     """Of the batches, and of the perceptron's weights."""
     logistic: Logistic = Logistic()
     digits: Digits = Digits()

@@ -100,7 +100,7 @@ class Learner:
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     """Of weights and batches, of the Hessians and of the learner: the stable rates are of runs of their own."""
     matrices: Matrices = Matrices()
     hessian: Hessian = Hessian()

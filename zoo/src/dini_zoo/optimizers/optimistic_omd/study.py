@@ -44,7 +44,7 @@ TWO_LAYERS, UNIFORM = "two layers", "uniform weights"
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     """Of noise and drift."""
     seed: int = 0
     """Of all random keys."""

@@ -28,7 +28,7 @@ LATENT = (MULTI, DEEP)
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     """Of data, weights and noise."""
     kinds: tuple[str, ...] = KINDS
     """Networks: `MultiONet` and what it is compared with."""

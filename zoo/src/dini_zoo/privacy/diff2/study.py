@@ -24,7 +24,7 @@ from .visits import Path, by_gradient, by_local_steps, divided, privately
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     epsilons: tuple[float, ...] = (1.0, 3.0, 10.0)
     delta: float = 1e-5
     records: int = 20_000

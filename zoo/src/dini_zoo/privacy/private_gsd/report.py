@@ -290,7 +290,7 @@ def headline(result: Result) -> str:
             ours, other = (np.mean(largest(getattr(one, name) for one in found)) for name in ("table", "relaxed"))
             return (
                 f"{kind} queries at ε = {epsilon:g}: largest error {ours:.4f}, RAP++ with the same noise {other:.4f} "
-                f"(means, seeds: {len(found)}, of one draw of the queries)"
+                f"(means, each of {len(found)} seeds with queries of its own)"
             )
     found = result.marginals
     if found:
