@@ -19,6 +19,7 @@ from dini_zoo.kit.tables import (
     near,
     near_reference,
     size,
+    worst,
 )
 
 
@@ -55,6 +56,27 @@ def test_a_verdict_shows_what_is_missed_and_what_is_of_other_settings():
     assert "MISSED (other settings)" in text
     assert "here steps = 3" in text
     assert_fits([verdict.table()])
+
+
+@pytest.mark.parametrize(
+    ("bar", "values", "ours", "shown", "verdict"),
+    [
+        (at_most(2), [1.0, 3.0, 2.0], 3.0, "1.0 to 3.0", "MISSED"),
+        (at_least(2), [5.0, 3.0, 4.0], 3.0, "3.0 to 5.0", "met"),
+        (above(3), [5.0, 3.0], 3.0, "3.0 to 5.0", "MISSED"),
+        (between(1, 3), [1.5, 2.0, 2.7], 2.7, "1.5 to 2.7", "met"),
+        (between(1, 3), [0.5, 2.0, 2.7], 0.5, "0.5 to 2.7", "MISSED"),
+        (None, [1.0, 1.04], 1.04, "1.0", ""),
+        (at_most(2), [1.0, math.nan], math.nan, "NaN", "MISSED"),
+        (at_least(2), [math.inf, 3.0], 3.0, "3.0 to inf", "met"),
+        (at_least(2), [], None, "", "not measured"),
+    ],
+)
+def test_the_worst_of_several_figures_is_checked(bar, values, ours, shown, verdict):
+    check = worst("q", iter(values), bar, 7.0, "paper", ".1f")
+    assert check.ours == ours or (math.isnan(ours) and math.isnan(check.ours))
+    assert check.verdict == verdict
+    assert check.cells == (shown, "7.0", "paper", "" if bar is None else bar.text)
 
 
 def test_a_column_that_nobody_fills_is_left_out():

@@ -155,6 +155,47 @@ class Check:
         return (ours, *others, "" if self.bar is None else self.bar.text)
 
 
+def spread(values: Iterable[float], form: str = ".3g") -> str:
+    """The least and the greatest of some figures as text, or one where both read the same; an alarm where one is NaN.
+
+    Examples
+    --------
+    >>> spread([0.52, 0.41, 0.6]), spread([0.5, 0.5], ".2f")
+    ('0.41 to 0.6', '0.50')
+    """
+    found = list(values)
+    if any(math.isnan(one) for one in found):
+        return Alarm("NaN")
+    low, high = f"{min(found):{form}}", f"{max(found):{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def worst(
+    quantity: str,
+    values: Iterable[float],
+    bar: Bar | None,
+    reference: float | str = "",
+    paper: float | str = "",
+    form: str = ".3g",
+) -> Check:
+    """A check of figures that all must meet the bar, by the one that is nearest to missing it, or misses it most.
+
+    That is the least figure if the bar has a lower end only, the one farthest from the middle if it has both, and else
+    the greatest. What is shown is the range of the figures.
+    """
+    found = list(values)
+    if not found:
+        return Check(quantity, None, bar, reference, paper, form)
+    ends = (-math.inf, math.inf) if bar is None else (bar.low, bar.high)
+    if all(map(math.isfinite, ends)):
+        ours = max(found, key=lambda one: abs(one - sum(ends) / 2))
+    else:
+        ours = (min if math.isfinite(ends[0]) else max)(found)
+    if any(math.isnan(one) for one in found):
+        ours = math.nan
+    return Check(quantity, ours, bar, reference, paper, form, spread(found, form))
+
+
 def near_reference(quantity: str, ours: float | None, reference: float, tolerance: float, form: str) -> Check:
     """A check that a figure is the specification's, up to a relative tolerance."""
     return Check(quantity, ours, near(reference, tolerance), reference, form=form)

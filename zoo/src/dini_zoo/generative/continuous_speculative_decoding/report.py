@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from dini_zoo.kit.seeds import Estimate
-from dini_zoo.kit.tables import Bar, Check, Table, above, at_least, at_most, below, between, near
+from dini_zoo.kit.tables import Check, Table, above, at_least, at_most, below, between, near, worst
 
 from .images import Images
 from .pair import DRAFT, TARGET, Tried
@@ -150,28 +150,16 @@ def pair_checks(pairs: list[Tried], coupling: Coupling) -> Iterator[Check]:
     yield Check("transport: what stays", coupling.overlap, near(coupling.closed, 0.01), coupling.closed, form=".4f")
 
 
-def worst(
-    quantity: str, values: Sequence[float], bar: Bar, reference: float | str, form: str, paper: str = ""
-) -> Check:
-    """The value that is nearest to missing its bar."""
-    middle = (bar.low + bar.high) / 2
-    if np.isfinite(middle):
-        value = max(values, key=lambda one: abs(one - middle))
-    else:
-        value = max(values) if np.isfinite(bar.high) else min(values)
-    return Check(quantity, value, bar, reference, paper, form)
-
-
 def token_checks(tokens: list[Tokens]) -> Iterator[Check]:
     """The bars on single tokens."""
-    yield worst("accepted", [one.aligned for one in tokens], between(0.63, 0.66), 0.644, ".3f")
+    yield worst("accepted", [one.aligned for one in tokens], between(0.63, 0.66), 0.644, form=".3f")
     ratios = [one.aligned / max(one.unaligned, 1e-9) for one in tokens]
-    yield worst("accepted, shared / own", ratios, at_least(3), 3.37, ".2f", "0.30 / 0.07")
+    yield worst("accepted, shared / own", ratios, at_least(3), 3.37, "0.30 / 0.07", ".2f")
     for name, reference in (("rejection", 0.0017), ("reflection", 0.0018), ("unaligned", 0.0030)):
-        yield worst(f"KS, {name}", [one.distances[name] for one in tokens], below(0.006), reference, ".4f")
-    yield worst("KS, draft alone", [one.distances["draft"] for one in tokens], above(0.05), 0.0566, ".4f")
+        yield worst(f"KS, {name}", [one.distances[name] for one in tokens], below(0.006), reference, form=".4f")
+    yield worst("KS, draft alone", [one.distances["draft"] for one in tokens], above(0.05), 0.0566, form=".4f")
     name = "other variances, exact"
-    yield worst("KS, other S, exact rule", [one.distances[name] for one in tokens], below(0.006), "", ".4f")
+    yield worst("KS, other S, exact rule", [one.distances[name] for one in tokens], below(0.006), "", form=".4f")
     published = [one.distances["other variances, published"] for one in tokens]
     yield Check("KS, other S, published rule", min(published), form=".4f")
 
@@ -187,13 +175,13 @@ def sequence_checks(sequences: list[list[Case]]) -> Iterator[Check]:
         label = f"{name}, γ = {gamma}"
         if reference is not None and (name != "prefilled" or gamma == 4):
             bar = between(round(0.98 * reference, 2), round(1.02 * reference, 2))
-            yield worst(f"{label}: calls", calls, bar, reference, ".2f")
+            yield worst(f"{label}: calls", calls, bar, reference, form=".2f")
         scores = [abs(one.worst) for one in cases]
         if name in EXACT:
-            yield worst(f"{label}: |z|", scores, below(4), 2.8, ".1f")
-            yield worst(f"{label}: p", [one.p for one in cases], above(0.005), ".28 to .92", ".3f")
+            yield worst(f"{label}: |z|", scores, below(4), 2.8, form=".1f")
+            yield worst(f"{label}: p", [one.p for one in cases], above(0.005), ".28 to .92", form=".3f")
         else:
-            yield worst(f"{label}: |z|", scores, at_least(4), abs(BIASED[name]), ".1f")
+            yield worst(f"{label}: |z|", scores, at_least(4), abs(BIASED[name]), form=".1f")
 
 
 def digit_checks(result: Result, images: list[Images]) -> Iterator[Check]:
@@ -201,15 +189,15 @@ def digit_checks(result: Result, images: list[Images]) -> Iterator[Check]:
     gamma = result.settings.gamma
     over = lambda value: [value(one) / max(one.floors) for one in images]
     yield worst(
-        "digits, FD: ours / target alone", over(lambda one: one.decoded), at_most(1.25), 0.86, ".2f", "2.36 / 2.35"
+        "digits, FD: ours / target alone", over(lambda one: one.decoded), at_most(1.25), 0.86, "2.36 / 2.35", ".2f"
     )
-    yield worst("digits, FD: unaligned", over(lambda one: one.unaligned), at_most(1.25), 0.78, ".2f")
-    yield worst("digits, FD: draft", over(lambda one: one.draft), at_least(2), 3.5, ".2f")
-    yield worst("digits: tokens a call", [one.per_call[gamma] for one in images], at_least(1.2), 1.34, ".2f")
+    yield worst("digits, FD: unaligned", over(lambda one: one.unaligned), at_most(1.25), 0.78, form=".2f")
+    yield worst("digits, FD: draft", over(lambda one: one.draft), at_least(2), 3.5, form=".2f")
+    yield worst("digits: tokens a call", [one.per_call[gamma] for one in images], at_least(1.2), 1.34, form=".2f")
     accepted = [one.acceptance[gamma] for one in images]
     yield Check("digits: accepted", float(np.mean(accepted)), None, 0.293, "0.30", ".3f")
     ratios = [one.acceptance_unaligned / one.acceptance[gamma] for one in images]
-    yield worst("digits: own / shared", ratios, at_most(0.6), 0.41, ".2f", "0.14 / 0.32")
+    yield worst("digits: own / shared", ratios, at_most(0.6), 0.41, "0.14 / 0.32", ".2f")
     if images[0].larger:
         yield Check("larger draft: accepted", images[0].larger[0], None, 0.388, form=".3f")
         yield Check("larger draft: a call", images[0].larger[1], None, 1.51, form=".2f")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dini_zoo.kit import pictures
 from dini_zoo.kit.seeds import Estimate
-from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most
+from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most, worst
 
 from .measures import Quality
 from .sampling import COARSE, CODES, MIXTURE, NOISY, NORMAL, PRIORS, VAE_ALONE, middle
@@ -130,20 +130,12 @@ def ratios(one: list[float], other: list[float]) -> list[float]:
     return [a / b for a, b in zip(one, other, strict=True)] if one else []
 
 
-def spread(values: list[float], form: str = ".2f") -> str:
-    """From the least to the greatest."""
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low} to {high}"
-
-
 def checks(result: Result) -> Iterator[Check]:
     """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
     at = lambda of, *name: figures(result, of, *name)
 
     def of_worst(name: str, values: list[float], bar: Bar | None, reference: float | str, paper: str = "") -> Check:
-        low = bar is not None and np.isfinite(bar.low)
-        worst = (min if low else max)(values) if values else None
-        return Check(name, worst, bar, reference, paper, ".2f", spread(values) if values else "")
+        return worst(name, values, bar, reference, paper, ".2f")
 
     for n, bound, paper in ((10, 0.65, "0.48 (CelebA-HQ)"), (5, 0.5, "")):
         ours = ratios(at(features, FIRST, MIXTURE, n), at(features, PLAIN, "", n))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dini_zoo.kit.seeds import Estimate
-from dini_zoo.kit.tables import Bar, Check, Table, at_most
+from dini_zoo.kit.tables import Bar, Check, Table, at_most, spread, worst
 
 from .judging import Judged
 from .study import Result
@@ -149,19 +149,11 @@ def norm_table(result: Result) -> Table:
     return Table("Variation norms", ("", "mean", "std / mean"), table_rows, caption)
 
 
-def spread(values: list[float], form: str) -> str:
-    """From the least to the greatest."""
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low} to {high}"
-
-
 def checks(result: Result) -> Iterator[Check]:
     """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
 
     def of_worst(name: str, weight: float, figure: Figure, bar: Bar | None, reference: str, paper: str = "") -> Check:
-        values = ratios(result, weight, figure)
-        shown = spread(values, ".2f") if values else ""
-        return Check(name, max(values, default=None), bar, reference, paper, ".2f", shown)
+        return worst(name, ratios(result, weight, figure), bar, reference, paper, ".2f")
 
     yield of_worst("ISTD, λ = 0.1 / control", 0.1, std, at_most(0.75), "0.61 / 0.62", "0.43")
     yield of_worst("CV, λ = 0.1 / control", 0.1, variation, at_most(0.85), "0.69 / 0.70")

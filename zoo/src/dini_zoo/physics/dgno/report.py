@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dini_zoo.kit.seeds import Estimate
-from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most, below
+from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most, below, spread, worst
 
 from .bayes import LAPLACE, NUTS, VARIATIONAL, Law
 from .measures import Inverted
@@ -123,19 +123,11 @@ def law_table(result: Result) -> Table:
     )
 
 
-def spread(values: Sequence[float], form: str = ".3f") -> str:
-    """From the least to the greatest."""
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low} to {high}"
-
-
 def checks(result: Result) -> Iterator[Check]:
     """Every bar of the specification. All seeds must meet it: the worst one's figure counts."""
 
     def of_worst(name: str, values: Sequence[float], bar: Bar | None, reference: float | str, paper: str = "") -> Check:
-        low = bar is not None and np.isfinite(bar.low)
-        worst = (min if low else max)(values) if len(values) else None
-        return Check(name, worst, bar, reference, paper, ".3f", spread(values) if len(values) else "")
+        return worst(name, values, bar, reference, paper, ".3f")
 
     multi, deep, direct = ([seed[k].u for seed in result.forwards if k in seed] for k in (MULTI, DEEP, DIRECT))
     found = [seed[MULTI] for seed in result.forwards]
@@ -166,8 +158,9 @@ def headline(result: Result) -> str:
     found = [seed[MULTI] for seed in result.forwards]
     other = np.mean([one.mean_field for one in found])
     phases = [one.accuracy for one in found if one.accuracy is not None]
-    right = f", phases {spread(phases)} right (bar 0.92)" if phases else ""
+    right = f", phases {spread(phases, '.3f')} right (bar 0.92)" if phases else ""
+    pressure = spread([one.u for one in found], ".3f")
     return (
-        f"pressure {spread([one.u for one in found])} off without a solution seen (their mean: {other:.3f}){right}; "
-        f"inverted medium {spread([seed[MULTI].a for seed in result.inversions])}; seeds: {len(found)}"
+        f"pressure {pressure} off without a solution seen (their mean: {other:.3f}){right}; "
+        f"inverted medium {spread([seed[MULTI].a for seed in result.inversions], '.3f')}; seeds: {len(found)}"
     )

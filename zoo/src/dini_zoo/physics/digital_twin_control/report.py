@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most, duration
+from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most, duration, spread, worst
 
 from . import pathways, predators
 from .common import CUT, MEAN_FIELD, POPULATION, Score
@@ -25,12 +25,6 @@ def costs(scores: Sequence[Score], name: str) -> list[float]:
 def roots(scores: Sequence[Score], name: str) -> list[float]:
     """Root mean squares of relative errors."""
     return [math.sqrt(cost) for cost in costs(scores, name)]
-
-
-def spread(values: Sequence[float], form: str = ".3f") -> str:
-    """From the least to the greatest."""
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low} to {high}"
 
 
 def evolutions(result: Result) -> list[str]:
@@ -94,7 +88,7 @@ def pathway_table(result: Result) -> Table:
     rows = []
     planned = () if found.promised is None else (pathways.OPTIMAL,)
     for name in (pathways.CONSTANT, *planned, pathways.OPEN, POPULATION, MEAN_FIELD):
-        rows.append([name, *(spread(roots(scores, name)) for scores in (found.nominal, found.changed))])
+        rows.append([name, *(spread(roots(scores, name), ".3f") for scores in (found.nominal, found.changed))])
     noise = math.sqrt(np.mean([1 / level for level in pathways.REFERENCE]))
     overflow = max(one.overflow for one in (*found.nominal, *found.changed))
     promise = "" if found.promised is None else f"; dini's plan promises {math.sqrt(found.promised):.3f}"
@@ -117,9 +111,7 @@ def checks(result: Result) -> Iterator[Check]:
     def of_worst(
         quantity: str, values: list[float], bar: Bar | None, reference: float | str, form: str = ".2f"
     ) -> Check:
-        low = bar is not None and np.isfinite(bar.low)
-        worst = (min if low else max)(values) if values else None
-        return Check(quantity, worst, bar, reference, form=form, shown=spread(values, form) if values else "")
+        return worst(quantity, values, bar, reference, form=form)
 
     divided = lambda one, other: [a / b for a, b in zip(one, other, strict=True)]
     yield of_worst("sheep, wolves: cost, through population", ours, at_most(0.06), "0.023 to 0.038", ".4f")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dini_zoo.kit.tables import Alarm, Bar, Check, Table, at_least, at_most, below
+from dini_zoo.kit.tables import Check, Table, at_least, at_most, below, spread, worst
 
 from .study import FIFTH, FREE, HALF, INVARIANT, NOISE, PLAIN, YOUNG, Errors, Identified, Laws, Plasticine, Result
 
@@ -29,14 +29,6 @@ def tables(result: Result) -> list[Table]:
     ]
 
 
-def spread(values: list[float], form: str = ".1e") -> str:
-    """From the least to the greatest."""
-    if not np.all(np.isfinite(values)):
-        return Alarm("NaN")
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low} to {high}"
-
-
 def errors_of(laws: Laws, name: str) -> list[Errors]:
     """Of each seed, or the only one."""
     if name in laws.trained:
@@ -55,7 +47,7 @@ def error_table(result: Result, laws: Laws) -> Table:
         if not several:
             continue
         columns = zip(*([one.seen, *one.unseen] for one in several), strict=True)
-        rows.append([name, *(spread(list(values)) for values in columns)])
+        rows.append([name, *(spread(values, ".1e") for values in columns)])
     caption = (
         f"Over {steps} steps of the motion trained with, {2 * steps} of the others; the network's seeds "
         f"{result.settings.seeds} from the least to the greatest. In the references, particles were "
@@ -69,12 +61,10 @@ def training_table(result: Result) -> Table:
     rows = []
     if result.laws:
         for name, losses in result.laws.losses.items():
-            rows.append([f"jelly, {name}", spread(list(losses[:, 0]), ".3g"), spread(list(losses[:, -1]), ".3g")])
+            rows.append([f"jelly, {name}", spread(losses[:, 0]), spread(losses[:, -1])])
     if result.plasticine:
         losses = result.plasticine.losses
-        rows.append(
-            ["plasticine, invariant network", spread(list(losses[:, 0]), ".3g"), spread(list(losses[:, -1]), ".3g")]
-        )
+        rows.append(["plasticine, invariant network", spread(losses[:, 0]), spread(losses[:, -1])])
     caption = "The jelly's segments are longer at the end than at the start, which makes the loss greater."
     return Table("Loss at the first and at the last epoch", ("", "first", "last"), rows, caption)
 
@@ -109,25 +99,20 @@ def law_checks(laws: Laws | None) -> Iterator[Check]:
     """Bars on errors of rollouts."""
     of = lambda name, i: [(one.seen, *one.unseen)[i] for one in errors_of(laws, name)] if laws else []
 
-    def worst(
-        quantity: str, values: list[float], bar: Bar | None, reference: float | str, *, least: bool = False
-    ) -> Check:
-        value = None if not values else float((np.min if least else np.max)(values))
-        return Check(quantity, value, bar, reference, form=".2f" if least else ".2e")
-
-    yield worst("seen motion: error", of(INVARIANT, 0), at_most(1e-4), REFERENCES[INVARIANT][0])
+    form = ".2e"
+    yield worst("seen motion: error", of(INVARIANT, 0), at_most(1e-4), REFERENCES[INVARIANT][0], form=form)
     for i in (1, 2):
         ours = of(INVARIANT, i)
         for other, bound, reference in ((FREE, 0.06, (0.017, 0.011)), (HALF, 0.5, (0.19, 0.074))):
             ratios = [one / rival for one in ours for rival in of(other, i)]
-            yield worst(f"unseen {i}: error / {other}", ratios, at_most(bound), reference[i - 1])
+            yield worst(f"unseen {i}: error / {other}", ratios, at_most(bound), reference[i - 1], form=form)
         # strict=False: there may be no plain network
         ratios = [b / a for a, b in zip(ours, of(PLAIN, i), strict=False)]
-        yield worst(f"unseen {i}: plain / invariant", ratios, at_least(3), (10, 16)[i - 1], least=True)
+        yield worst(f"unseen {i}: plain / invariant", ratios, at_least(3), (10, 16)[i - 1], form=".2f")
     for name in (INVARIANT, PLAIN, FREE, HALF, FIFTH):
         for i in (1, 2) if name in (INVARIANT, PLAIN) else (0, 1, 2):
             place = "seen" if i == 0 else f"unseen {i}"
-            yield worst(f"{place}: {name}", of(name, i), None, REFERENCES[name][i])
+            yield worst(f"{place}: {name}", of(name, i), None, REFERENCES[name][i], form=form)
 
 
 def other_checks(plasticine: Plasticine | None, identified: Identified | None) -> Iterator[Check]:

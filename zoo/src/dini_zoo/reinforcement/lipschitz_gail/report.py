@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dini_zoo.kit.tables import Alarm, Check, Table, at_least, at_most, near
+from dini_zoo.kit.tables import Check, Table, at_least, at_most, near, spread
 
 from ..lipschitz import lipschitz_bound
 from .study import CONSTANT, DRAGAN, MODELED, NAGARD, PLAIN, SPECTRAL, WGAN, Outcome, Result, shown_name
@@ -28,14 +28,6 @@ def scores(values: np.ndarray) -> list[str]:
     if not np.all(np.isfinite(values)):
         return [Alarm("NaN"), Alarm("NaN")]
     return [" ".join(f"{one:.2f}" if abs(one) < 10 else f"{one:.0f}" for one in sorted(values)), f"{values.mean():.2f}"]
-
-
-def spread(values: np.ndarray, form: str = ".2f") -> str:
-    """From the least to the greatest."""
-    if not np.all(np.isfinite(values)):
-        return Alarm("NaN")
-    low, high = f"{values.min():{form}}", f"{values.max():{form}}"
-    return low if low == high else f"{low} to {high}"
 
 
 def score_table(result: Result) -> Table:
@@ -65,7 +57,7 @@ def slope_table(result: Result) -> Table:
                 name,
                 spread(slope, ".2f" if slope.max() < 10 else ".0f"),
                 f"{growth(one):.2f}",
-                spread(one.final("expert_score")),
+                spread(one.final("expert_score"), ".2f"),
                 spread(one.final("value_slope"), ".1f"),
                 f"{one.kappa[:, -1].mean():.2f}",
             ]
