@@ -7,6 +7,7 @@ from outputs import assert_fits, printed
 
 from dini_zoo.kit.results import differing, plain
 from dini_zoo.kit.tables import (
+    Alarm,
     Check,
     Table,
     above,
@@ -19,6 +20,7 @@ from dini_zoo.kit.tables import (
     near,
     near_reference,
     size,
+    spread,
     worst,
 )
 
@@ -77,6 +79,12 @@ def test_the_worst_of_several_figures_is_checked(bar, values, ours, shown, verdi
     assert check.ours == ours or (math.isnan(ours) and math.isnan(check.ours))
     assert check.verdict == verdict
     assert check.cells == (shown, "7.0", "paper", "" if bar is None else bar.text)
+
+
+@pytest.mark.parametrize("one", [math.nan, math.inf, -math.inf])
+def test_figures_that_are_not_finite_are_an_alarm(one):
+    assert isinstance(spread([1.0, one]), Alarm)
+    assert not isinstance(spread([1.0, 2.0]), Alarm)
 
 
 def test_a_column_that_nobody_fills_is_left_out():

@@ -76,6 +76,12 @@ def test_one_success_and_one_failure():
     np.testing.assert_allclose(jnp.exp(logs).sum(), 1, rtol=1e-14)
 
 
+def test_an_arm_without_weight_that_succeeds_has_all_of_it():
+    """An increment beyond single precision is no infinity."""
+    logs = Bandit(rate=10.0, exploration=0.0).rewarded(jnp.array([0.0, -200.0, 0.0], jnp.float32), 1, 1.0)
+    np.testing.assert_array_equal(jnp.exp(logs), [0, 1, 0])
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-4), (jnp.float64, 1e-10)])
 def test_weights_of_a_script(dtype, tolerance):
     """Also after 2000 successes of one arm, when another one's weight is below what single precision holds."""

@@ -205,6 +205,22 @@ def test_the_root_of_a_covariance_in_unlike_units(dtype):
             linear_quadratic.covariance_root(jnp.asarray(W))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spectrum", [(0, 1, 1), (0, 0, 1), (0, 1e-3, 1)])
+def test_a_covariance_after_a_change_of_basis(dtype, spectrum):
+    """Rounding leaves variances and covariances where there are none, below zero and not symmetric: it is no noise."""
+    random = np.random.default_rng(0)
+    there = np.linalg.qr(random.normal(size=(50, 3, 3)))[0].astype(dtype)
+    D = np.diag(np.asarray(spectrum, dtype))
+    back = there.swapaxes(-1, -2)
+    given = jnp.asarray(back @ (there @ D @ back) @ there)
+    assert (np.linalg.eigvalsh(given)[:, 0] < 0).any()
+    L = np.asarray(jax.vmap(linear_quadratic.covariance_root)(given))
+    np.testing.assert_allclose(L @ L.swapaxes(-1, -2), np.broadcast_to(D, L.shape), atol=100 * np.finfo(dtype).eps)
+    for one in given:
+        linear_quadratic.covariance_root(one)
+
+
 @pytest.mark.parametrize("W", [np.diag([1.0, -1e-3]), np.array([[1.0, 0.5], [0.0, 1.0]]), np.full((2, 2), np.nan)])
 def test_what_is_no_covariance_is_refused(W):
     make = lambda W: LinearQuadratic(jnp.eye(2), jnp.eye(2), jnp.eye(2), jnp.eye(2), W, 0.9)

@@ -156,7 +156,7 @@ class Check:
 
 
 def spread(values: Iterable[float], form: str = ".3g") -> str:
-    """The least and the greatest of some figures as text, or one where both read the same; an alarm where one is NaN.
+    """The least and the greatest of some figures as text, or one if both read the same; an alarm if one is not finite.
 
     Examples
     --------
@@ -167,7 +167,8 @@ def spread(values: Iterable[float], form: str = ".3g") -> str:
     if any(math.isnan(one) for one in found):
         return Alarm("NaN")
     low, high = f"{min(found):{form}}", f"{max(found):{form}}"
-    return low if low == high else f"{low} to {high}"
+    shown = low if low == high else f"{low} to {high}"
+    return shown if all(map(math.isfinite, found)) else Alarm(shown)
 
 
 def worst(

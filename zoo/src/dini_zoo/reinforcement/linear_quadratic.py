@@ -82,8 +82,21 @@ def _covariance(name: str, W: Any) -> None:
 
 
 def _is_covariance(W: Any) -> Any:
-    """Whether matrices are symmetric and positive semidefinite, up to rounding, in the units of each element."""
+    """Whether matrices are symmetric and positive semidefinite, in the units of each element or up to rounding of all.
+
+    The second is for what a change of basis leaves: rounding of the size that the largest element has.
+    """
     numpy = np if isinstance(W, np.ndarray) else jnp
+    rounding, rest = _rounding(W)[..., None], _without_rounding(W, numpy)
+    even = (abs(W - W.swapaxes(-1, -2)) <= rounding[..., None]).all((-2, -1))
+    variances = numpy.diagonal(rest, axis1=-2, axis2=-1)
+    added = numpy.where(variances > rounding, rounding, 0)
+    raised = rest + added[..., None] * numpy.eye(W.shape[-1], dtype=W.dtype)
+    return _by_elements(W, numpy) | (even & _by_elements(raised, numpy))
+
+
+def _by_elements(W: Any, numpy: Any) -> Any:
+    """Whether matrices are symmetric and positive semidefinite, up to rounding in the units of each element."""
     allowed = 10 * W.shape[-1] * jnp.finfo(W.dtype).eps
     variances = numpy.diagonal(W, axis1=-2, axis2=-1)
     correlations = _correlations(W, numpy)
@@ -92,6 +105,22 @@ def _is_covariance(W: Any) -> Any:
     # what does not vary does not covary
     still = (variances == 0)[..., :, None] | (variances == 0)[..., None, :]
     return (variances >= 0).all(-1) & symmetric & semidefinite & (~still | (W == 0)).all((-2, -1))
+
+
+def _rounding(W: Any) -> Any:
+    """What rounding of the largest element may be in any other."""
+    return 10 * W.shape[-1] * jnp.finfo(W.dtype).eps * abs(W).max((-2, -1))
+
+
+def _without_rounding(W: Any, numpy: Any) -> Any:
+    """The symmetric part, without the elements whose variances and covariances all are rounding of larger ones.
+
+    Rounding has a size: what is more than a hundred times smaller is not, but has a unit of its own.
+    """
+    W = (W + W.swapaxes(-1, -2)) / 2
+    most = abs(W).max(-1)
+    still = (most <= _rounding(W)[..., None]) & (most >= jnp.finfo(W.dtype).eps / 150 * most.max(-1)[..., None])
+    return numpy.where(still[..., :, None] | still[..., None, :], 0, W)
 
 
 def _correlations(W: Any, numpy: Any) -> Any:
@@ -111,9 +140,11 @@ def covariance_root(W: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
     .. math:: dS = V \left[ \frac{(V^\top dC\, V)_{ij}}{\sqrt{\lambda_i} + \sqrt{\lambda_j}} \right] V^\top .
 
-    Eigenvalues of `C` below `10 n ε` count as zero. The derivative is that along covariances of the same rank. In
-    directions that raise the rank there is none (the root of a number has none at zero), and zero is returned: to learn
-    whether there is noise at all, differentiate :func:`expected_return`, which needs no root.
+    Eigenvalues of `C` below `10 n ε` count as zero. Where `W` is a covariance only up to rounding of its largest
+    element, as after a change of basis, elements that are no more than that do not vary. The derivative is that along
+    covariances of the same rank. In directions that raise the rank there is none (the root of a number has none at
+    zero), and zero is returned: to learn whether there is noise at all, differentiate :func:`expected_return`, which
+    needs no root.
 
     Raises
     ------
@@ -129,6 +160,7 @@ def covariance_root(W: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """
     finite("W", W)
     _covariance("W", W)
+    W = jnp.where(_by_elements(W, jnp), W, _without_rounding(W, jnp))
     variances = jnp.diagonal(W)
     deviations = jnp.where(variances > 0, jnp.sqrt(jnp.where(variances > 0, variances, 1)), 0)
     return deviations[:, None] * _symmetric_root(_correlations(W, jnp))

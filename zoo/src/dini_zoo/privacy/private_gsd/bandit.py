@@ -129,7 +129,9 @@ class Bandit:
         between("reward", reward, 0, 1)
         # with neither weight nor exploration the arm cannot have been drawn
         chance = jnp.maximum(self.probabilities(logs)[arm], jnp.finfo(logs.dtype).tiny)
-        return jax.nn.log_softmax(logs.at[arm].add(self.rate * reward / chance))
+        # beyond this, all of the weight is that arm's
+        gain = jnp.minimum(self.rate * reward / chance, jnp.finfo(logs.dtype).max ** 0.5)
+        return jax.nn.log_softmax(logs.at[arm].add(gain))
 
 
 type Changes = tuple[Int[Array, "p 2"], Float[Array, "p 2 d"]]

@@ -10,6 +10,10 @@ looked at, and so it holds where the noisy shares of the levels above choose the
 
 on each of `L` levels of `r` columns the levels cost :math:`\rho / (r L)` each, by adaptive composition :math:`\rho`
 together. All `L` are paid for, even if no node of the last ones is looked at: what is paid must not depend on the data.
+
+Noisy counts are rounded to whole rows, or to a power of two of rows of which the noise has some thousand. Normal
+numbers of single precision have gaps: the last bits of a sum with one would tell which counts are possible (Mironov,
+"On significance of the least significant bits for differential privacy", CCS 2012).
 """
 
 from __future__ import annotations
@@ -32,6 +36,9 @@ from .queries import Marginals, subsets_of
 
 #: The narrowest bin is this power of one half of the range: its edges are numbers of single precision.
 DEEPEST = 20
+#: Noisy counts are multiples of this part of the noise, or of one row. Normal numbers of single precision lie less than
+#: a thousandth apart, up to four standard deviations.
+_GRID = 2.0**-10
 #: So many standard deviations of noise must the share of a node have to be divided: one in 740 empty ones has it.
 CERTAIN = 3.0
 
@@ -150,23 +157,30 @@ def private_bins(key: jax.Array, table: Table, rho: float, *, share: float = 1 /
 
 def _tree(key: jax.Array, finest: np.ndarray, sigma: float, above: float) -> tuple[np.ndarray, np.ndarray]:
     """The edges and noisy shares of a tree's leaves, of the exact counts of the finest nodes."""
-    depth, n = int(math.log2(len(finest))), finest.sum()
+    depth, n = int(math.log2(len(finest))), int(finest.sum())
     # the root has all of the rows, and no noise: their number is public
     noisy, divided = np.ones(1), np.ones(1) > above
     starts, leaves = [np.zeros(1)[~divided]], [noisy[~divided]]
     for level in range(1, depth + 1):
         # whole numbers are added: the last digit of a sum of fractions would tell where in a node its rows are
-        exact = finest.reshape(2**level, -1).sum(axis=1) / n
+        exact = finest.reshape(2**level, -1).sum(axis=1)
         noise = np.asarray(jax.random.normal(jax.random.fold_in(key, level), exact.shape), float)
+        answers = _answers(exact, sigma * n, noise) / n
         there = np.repeat(divided, 2)
         # of what no node above asks for, nothing is used
-        noisy = np.where(there, exact + sigma * noise, 0)
+        noisy = np.where(there, answers, 0)
         divided = there & (noisy > above) & (level < depth)
         leaf = there & ~divided
         starts.append(np.flatnonzero(leaf) / 2**level)
         leaves.append(noisy[leaf])
     order = np.argsort(np.concatenate(starts))
     return np.append(np.concatenate(starts)[order], 1.0), np.concatenate(leaves)[order]
+
+
+def _answers(counts: np.ndarray, sigma: float, noise: np.ndarray) -> np.ndarray:
+    """Noisy counts, rounded to whole rows or coarser, of normal numbers and their factor in rows."""
+    grid = max(1.0, 2.0 ** math.ceil(math.log2(_GRID * sigma)))
+    return np.round((counts + sigma * noise) / grid) * grid
 
 
 def bins_share(domain: Domain, workloads: int) -> float:
