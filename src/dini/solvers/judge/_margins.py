@@ -33,6 +33,8 @@ JUDGEMENTS = {
     "decrease_is_rounding": "a method that stalls has converged where the remaining decrease is rounding",
     "patience": "a method ends after many steps without progress",
 }
+if unknown := sorted(_OFF - JUDGEMENTS.keys()):
+    raise ValueError(f"DINI_WITHOUT must name some of {', '.join(JUDGEMENTS)}: given {', '.join(unknown)}.")
 
 
 def off(name: str) -> bool:

@@ -250,5 +250,6 @@ def element_hessians(mesh: TetMesh, x: Float[Array, "nodes 3"], mu: Any, lam: An
 
     # (jl, tets, i, k): one program for the nine columns
     moduli = jax.vmap(column)(jnp.eye(9, dtype=x.dtype).reshape(9, 3, 3)).reshape(3, 3, -1, 3, 3)
-    half = jnp.einsum("jltik,tbl->tikbj", moduli, mesh.volumes[:, None, None] * mesh.gradients)
-    return jnp.einsum("tikbj,tak->taibj", half, mesh.gradients)
+    # in full precision on every device, as the gradient is
+    half = jnp.einsum("jltik,tbl->tikbj", moduli, mesh.volumes[:, None, None] * mesh.gradients, precision="highest")
+    return jnp.einsum("tikbj,tak->taibj", half, mesh.gradients, precision="highest")
