@@ -190,8 +190,8 @@ def test_the_root_of_a_covariance_and_its_derivative():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_root_of_a_covariance_in_unlike_units(dtype):
-    """Elements of 1e6 and 1e-6 beside each other: no noise is lost, and indefinite matrices are refused."""
-    units = np.array([1e6, 1.0, 1e-6])
+    """No noise is lost, and indefinite matrices are refused, where elements are far below rounding of the largest."""
+    units = np.array([1e6, 1.0, 1e-9])
     rank_two = SINGULAR / 0.04
     for correlations in (rank_two, np.eye(3) + 0.2, np.array([[1, 0.3, 0], [0.3, 1, 0], [0, 0, 0]])):
         W = (units[:, None] * correlations * units).astype(dtype)

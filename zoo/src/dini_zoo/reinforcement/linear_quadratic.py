@@ -115,11 +115,11 @@ def _rounding(W: Any) -> Any:
 def _without_rounding(W: Any, numpy: Any) -> Any:
     """The symmetric part, without the elements whose variances and covariances all are rounding of larger ones.
 
-    Rounding has a size: what is more than a hundred times smaller is not, but has a unit of its own.
+    Rounding has a size: what is ten thousand times smaller is not rounding, but has a unit of its own.
     """
     W = (W + W.swapaxes(-1, -2)) / 2
     most = abs(W).max(-1)
-    still = (most <= _rounding(W)[..., None]) & (most >= jnp.finfo(W.dtype).eps / 150 * most.max(-1)[..., None])
+    still = (most <= _rounding(W)[..., None]) & (most >= 1e-4 * jnp.finfo(W.dtype).eps * most.max(-1)[..., None])
     return numpy.where(still[..., :, None] | still[..., None, :], 0, W)
 
 
