@@ -70,8 +70,9 @@ def test_chord_factorizes_seldom():
 
     solution = dini.root(fun, jnp.full(3, 1.9), solver=dini.Chord())
     assert solution.stats.steps > 4
-    # one evaluation a step, one for the factorization, one for the check of the output's shape at most
-    assert len(calls) <= solution.stats.steps + 3
+    # one evaluation a step, one for the factorization, one more at the start; two of the verification, which follows
+    # Newton's method from the solution
+    assert len(calls) <= solution.stats.steps + 4
 
 
 @pytest.mark.thorough

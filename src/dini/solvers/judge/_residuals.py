@@ -290,7 +290,9 @@ def decided(space: Space, state: State, seen: Trial) -> Verdict:
     shrinks |= (size == 0) & (state.error == 0)  # at a solution, only the derivative changes
     ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
     # a trial whose gradient is not finite is rejected, and the trust region shrinks
-    ratio = jnp.where(seen.finite, jnp.where(drowned & shrinks, 1.0, ratio), -jnp.inf).astype(space.dtype)
+    # and so it does after a difference of rounding errors that is rejected, whatever its sign
+    ratio = jnp.where(drowned, jnp.where(shrinks, 1.0, jnp.minimum(ratio, 0.0)), ratio)
+    ratio = jnp.where(seen.finite, ratio, -jnp.inf).astype(space.dtype)
     accept = seen.first | (seen.finite & jnp.where(drowned, shrinks, ratio > DECREASE))
     error = jnp.where(seen.first & ~seen.finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
     u, old = jnp.where(accept, seen.trial, space.point), Units.of(state.scales)
