@@ -28,6 +28,7 @@ PLACES = {
     "certificate: noise": ("certificate 100", "certificate of data"),
     "power iteration": ("certificate 100", "certificate of data"),
     "thread": ("eager BFGS 10",),
+    "level": ("eager BFGS 10", "eager L-BFGS 100", "eager Newton 100", "eager program 20"),
     "rolled": ("root 20", "gradient 20", "program 20"),
     "units": ("program 20", "program 60"),
 }
@@ -107,6 +108,9 @@ def workloads():
         "program 60": (program, normal(60)),
         "certificate 100": (certificate(X[:200]), jnp.ones(100)),
         "certificate of data": (certificate(X), jnp.ones(100)),
+        "eager L-BFGS 100": (minimize(dini.LBFGS(), rosenbrock), -jnp.ones(100)),
+        "eager Newton 100": (minimize(dini.Newton(), rosenbrock), -jnp.ones(100)),
+        "eager program 20": (program, normal(20)),
         "eager BFGS 10": (lambda x: dini.solve(eager, dini.BFGS(max_steps=3), x, steps=3).x, -jnp.ones(10)),
     }
 

@@ -16,6 +16,7 @@ from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
 from .entry import Problem, as_solver, explain
+from .functions.compiled import compiled
 from .loop import Outcome, Round, begin, conclude, first_round, proceed, verified, verifier
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
@@ -173,7 +174,7 @@ def _flags(axes: Any, operands: Any) -> tuple[bool, ...]:
     return tuple(flags)
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+@partial(compiled, static_argnums=(3, 4, 5, 6))
 def _batch(
     operands: Any,
     solver: AnySolver,

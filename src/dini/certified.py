@@ -24,6 +24,7 @@ from .differentiation._linearization import Linearization, Parameters, linearize
 from .differentiation._verdict import Certificate, Verdict
 from .entry import Problem, as_solver
 from .functions import as_function
+from .functions.compiled import compiled
 from .linear import Auto, System
 from .problems import check_unknown
 from .protocols import AnyProblem
@@ -132,7 +133,7 @@ def jvp(
     return guarded(dx, certificate, on_failure, _name(problem)), certificate
 
 
-@jax.jit
+@compiled
 def _jvp(problem: AnyProblem, x: Tree, args: Any, along: list[Any], derivative: Any, differentiation: Implicit) -> Any:
     at, system, parameters, _, _ = _at(problem, x, args, differentiation, tuple(range(len(args))))
     given = None if derivative is None else leading(derivative)
@@ -190,7 +191,7 @@ def vjp(
     return guarded(gradient, certificate, on_failure, _name(problem)), certificate
 
 
-@partial(jax.jit, static_argnums=4)
+@partial(compiled, static_argnums=4)
 def _vjp(
     problem: AnyProblem, x: Tree, args: Any, cotangent: Tree, argnums: Any, derivative: Any, differentiation: Implicit
 ) -> Any:
@@ -235,7 +236,7 @@ def jacobian(
     return guarded(result, certificate, on_failure, _name(problem)), certificate
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(compiled, static_argnums=3)
 def _jacobian(problem: AnyProblem, x: Tree, args: Any, argnum: int, differentiation: Implicit) -> Any:
     at, system, parameters, _, _ = _at(problem, x, args, differentiation, (argnum,))
     leaves, argument = jax.tree.flatten(args[argnum])
@@ -309,7 +310,7 @@ def value_and_grad(
     return value, guarded(gradient, certificate, on_failure, _name(problem)), certificate
 
 
-@partial(jax.jit, static_argnums=5)
+@partial(compiled, static_argnums=5)
 def _value_and_grad(
     loss: Any, problem: Problem, solver: Solver, init: Tree, args: Any, argnum: int, differentiation: Any
 ) -> Any:

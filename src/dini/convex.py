@@ -11,6 +11,7 @@ from jax.tree_util import register_pytree_with_keys  # pyright: ignore[reportUnk
 from .conditions._program import active_rows
 from .defaults import Default
 from .differentiation import Differentiation, Implicit
+from .functions.compiled import compiled
 from .linear._matrices import has_map
 from .nearest_programs import Nearest, Shift, nearest, second
 from .problems import QuadraticProgram
@@ -108,7 +109,7 @@ def _parts(problem: QuadraticProgram, x: Tree) -> ProgramParts:
     return ProgramParts(Rows(inequality, upper, lower), active)
 
 
-_compiled_parts = jax.jit(_parts)
+_compiled_parts = compiled(_parts)
 
 
 def quadratic_program(

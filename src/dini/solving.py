@@ -19,6 +19,7 @@ from .entry import Problem, as_solver, check_continuation, check_settings, check
 from .explanations import explained
 from .failures import dealt_with, has_failed, stopped
 from .functions import recognised
+from .functions.compiled import compiled
 from .functions.traces import untraced
 from .loop import Outcome, asked
 from .monitors import Monitor
@@ -42,7 +43,7 @@ def _made(problem: AnyProblem, init: Tree, args: Any) -> Any:
     return problem.closed(x, *args), init, args
 
 
-@partial(jax.jit, static_argnums=(0, 6, 7))
+@partial(compiled, static_argnums=(0, 6, 7))
 def _solve(
     program: recognised.Program,
     consts: list[Any],

@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import sys
 import weakref
 
 import equinox as eqx
@@ -13,8 +12,8 @@ import pytest
 
 import dini
 from dini.functions import hoist, recognised
+from dini.solving import _solve
 
-_solve = sys.modules["dini.solving"]._solve
 A, B = jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])
 
 

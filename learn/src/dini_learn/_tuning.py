@@ -22,8 +22,8 @@ _GRID_L2, _GRID_L1 = 13, 25
 #: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
 _FINER = 4
 #: with weak penalties of absolute values as many features are left as there are samples, and each fit takes long: where
-#: the criterion has risen, the grid goes on for a factor of 30
-_STALE = 3.4
+#: the criterion has risen, the grid goes on for a factor of 10
+_STALE = 2.3
 #: penalties range over these multiples of the scales of the data
 _RANGE_L2, _RANGE_L1 = (WEAKEST_L2, 1e6), (WEAKEST_L1, 1.05)
 #: a criterion that is less than this part of that with the strongest penalties vanishes

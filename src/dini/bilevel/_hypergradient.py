@@ -21,6 +21,7 @@ from ..differentiation._tangents import solve_real
 from ..entry import as_solver
 from ..explanations import explained
 from ..functions import all_arrays, as_function, close, recognised
+from ..functions.compiled import compiled
 from ..functions.traces import untraced
 from ..linear import CG, DENSE_LIMIT, GMRES, Auto
 from ..linear._krylov import closed_solver
@@ -295,7 +296,7 @@ def _made(task: Task, theta: Tree, x: Tree, state: Warm | None) -> Any:
     return dataclasses.replace(task, outer=outer, inner=inner), theta, x, state
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+@functools.partial(compiled, static_argnums=(0, 3, 4))
 def _compiled(
     program: recognised.Program, consts: list[Any], leaves: list[Any], certify: bool, on_failure: OnFailure
 ) -> Hypergradient:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_count
 from ..functions import all_arrays
+from ..functions.compiled import compiled
 from ..functions.traces import untraced
 from ..status import OnFailure, Report, SolveError, Status, check_on_failure, guard
 from ..trees import Tree
@@ -228,5 +229,5 @@ def _run(method: Method, state: State, steps: int, outer: Any, inner: Any, key: 
     return jax.lax.scan(body, state, keys, length=steps)[0]
 
 
-_init_compiled, _step_compiled = jax.jit(_init), jax.jit(_step)
-_run_compiled = jax.jit(_run, static_argnums=2)
+_init_compiled, _step_compiled = compiled(_init), compiled(_step)
+_run_compiled = compiled(_run, static_argnums=2)

@@ -17,6 +17,7 @@ from .. import trees
 from ..checks.records import record
 from ..conditions import as_condition
 from ..functions import Key, all_arrays, as_function, close, hoist, recognised
+from ..functions.compiled import compiled
 from ..functions.traces import untraced
 from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver, wrap_linear_solver
@@ -265,7 +266,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
     return (ended.x, ended.rest) if call.has_aux else ended.x
 
 
-_compiled_solver = jax.jit(_differentiable, static_argnums=4)
+_compiled_solver = compiled(_differentiable, static_argnums=4)
 
 
 def custom_fixed_point(
@@ -407,7 +408,7 @@ def _made(condition: Any, x: Tree, args: Any) -> Any:
 
 
 def _compiled(product: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.partial(jax.jit, static_argnums=(0, 5, 6))
+    @functools.partial(compiled, static_argnums=(0, 5, 6))
     def run(
         program: recognised.Program,
         consts: list[Any],

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..explanations import ends
 from ..functions import all_arrays, as_function, close, recognised
+from ..functions.compiled import compiled
 from ..functions.traces import untraced
 from ..reports import forget, policy, reviewed
 from ..status import DerivativeError, OnFailure, Report, Status, guard
@@ -120,7 +121,7 @@ def _made(matvec: Matvec, b: Any) -> Any:
     return close(matvec, b), b
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5, 6))
+@partial(compiled, static_argnums=(0, 4, 5, 6))
 def _compiled(
     program: recognised.Program,
     consts: list[Any],

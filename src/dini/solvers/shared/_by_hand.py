@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import all_leaves
 
+from ...functions.compiled import compiled
 from ...functions.traces import untraced
 from ...protocols import AnyProblem, Tolerant
 from ...trees import Tree
@@ -35,7 +36,7 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
     cannot be handed to a program: with those it is called as it is.
     """
 
-    @jax.jit
+    @compiled
     def run(solver: Tolerant, *given: Any) -> Any:
         return jax.tree.map(_strong, plain(solver, *given))
 

@@ -168,6 +168,13 @@ def _keep_programs(how: HowToRun) -> None:
         print(f"Compiled programs are not kept: {error}", file=sys.stderr)
 
 
+def _compile_for_tiny_settings() -> None:
+    """Compile without most optimizations: tiny settings take most of their time to compile."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 def _run_one(entry: registry.Entry, given: Sequence[str]) -> int:
     experiment = entry.load()
     cls = experiment.settings
@@ -183,6 +190,8 @@ def _run_one(entry: registry.Entry, given: Sequence[str]) -> int:
         check_target(asked.how.save)
     console = Console()
     _keep_programs(asked.how)
+    if asked.how.tiny:
+        _compile_for_tiny_settings()
     command = f"dini run {entry.name} {' '.join(given)}".strip()
     try:
         missed = show(entry, experiment, asked.settings, asked.how, console)
@@ -201,6 +210,8 @@ def _run_many(entries: Sequence[registry.Entry], how: HowToRun) -> int:
         check_target(how.save)
     console = Console()
     _keep_programs(how)
+    if how.tiny:
+        _compile_for_tiny_settings()
     summary = Table("name", "bars met", "missed", "not measured", "time", title="All runs", title_style="bold")
     missed = failed = 0
     for entry in entries:
