@@ -161,7 +161,9 @@ class _Curvature(NamedTuple):
     figures: Any
 
 
-def _curvature(program: Any, x: Tree, way: Tree, free: Callable[[Tree, Tree], Tree], count: Any) -> _Curvature:
+def _curvature(
+    program: Any, x: Tree, start: Tree, way: Tree, free: Callable[[Tree, Tree], Tree], count: Any
+) -> _Curvature:
     """Return what products with random signs, with the way, and with the vectors of the Lanczos process show.
 
     They are steps of one loop, since a program is compiled as often as it is written down.
@@ -227,8 +229,10 @@ def _curvature(program: Any, x: Tree, way: Tree, free: Callable[[Tree, Tree], Tr
 
     zero = trees.zeros_like(x)
     figures = jnp.asarray([0.0, 0, 0, 0, 0, 1], dtype)
-    start = _Curvature(scaling.begun(x), zero, zero, zero, zero, zero, zero, zero, figures)
-    return jax.lax.fori_loop(0, count, one, start)
+    # at a solution that is zero the sizes are rounding, whose ratios may make terms of a row cancel
+    sizes = jax.tree.map(lambda u, s: jnp.maximum(jnp.abs(u), jnp.abs(s)), x, start)
+    begin = _Curvature(scaling.begun(sizes), zero, zero, zero, zero, zero, zero, zero, figures)
+    return jax.lax.fori_loop(0, count, one, begin)
 
 
 def _examined(
@@ -257,7 +261,7 @@ def _examined(
     few = scaling.PRODUCTS
     count = jnp.where(alone, few + 1, jnp.where(only_scales, few, 0))
     count = jnp.where(everything, few + 1 + min(LANCZOS, trees.size(x)), count)
-    seen = _curvature(program, x, way, free, count)
+    seen = _curvature(program, x, start, way, free, count)
     scales = scaling.completed(seen.estimate, x, seen.gradient)
     # squares of a gradient far out may be infinite: then there is no step, and the way is looked at all the same
     scaled = lambda v: jax.tree.map(lambda d, u: jnp.where(jnp.isfinite(u), d * u, 0), seen.estimate.scales, v)
