@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, EfficiencyWarning
 from sklearn.linear_model import LogisticRegression
 
 import dini_learn as dl
-from dini_learn import _data
+from dini_learn import _data, _sparse_fits
 from dini_learn._search import At, along_grid
 
 RANDOM = np.random.default_rng(0)
@@ -66,6 +66,31 @@ def test_a_grid_that_has_risen_by_little_ends():
     place, seen = along_grid(look, grid)
     assert place == 15
     assert len(seen) == 21
+
+
+def test_fits_start_from_the_nearest_of_all_points(monkeypatch):
+    """The grid ends far below its best, and the next fits start near that; old points are kept without factors."""
+    fit, seen, starts = _sparse_fits._fit, {}, []
+
+    def recorded(lane, l1, l2, start, certify):
+        place, known = np.log(l1.max()), seen.setdefault(id(lane), [])
+        if known and start is not None:
+            away = [abs(place - other) for other, _ in known]
+            starts.append((min(away), start, known[int(np.argmin(away))][1]))
+        found = fit(lane, l1, l2, start, certify)
+        known.append((place, found[-1].face))
+        return found
+
+    monkeypatch.setattr(_sparse_fits, "_fit", recorded)
+    X = scipy.sparse.csr_array(scipy.sparse.random(120, 600, 0.1, random_state=0))
+    y = X[:, :5].sum(axis=1) + 0.3 * np.random.default_rng(0).normal(size=120)
+    dl.TunedLasso(cv=3, certify=False).fit(X, y)
+    assert len(starts) > 60
+    for _, start, nearest in starts:
+        np.testing.assert_array_equal(start.face.support, nearest.support)
+    lighter = [start for _, start, _ in starts if not start.face.factor.size and start.face.support.size]
+    assert lighter
+    assert all(start.l2 is None for start in lighter)
 
 
 @pytest.mark.parametrize(

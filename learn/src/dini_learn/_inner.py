@@ -169,7 +169,8 @@ class Inner:
         solved = all(bool(np.all(fits.solved)) for fits in found)
         # from where no fit ended none starts
         if solved and all(np.isfinite(fits.x).all() for fits in found):
-            trail[:] = [seen for seen in trail if (seen[0] != theta).any()][-_TRAIL:]
+            others = [seen for seen in trail if (seen[0] != theta).any()]
+            trail[:] = [*self._lighter(others[:-_TRAIL]), *others[-_TRAIL:]]
             trail.append((np.array(theta), [fits.ends for fits in found]))
             # other searches may be under way
             last = self._last
@@ -192,6 +193,12 @@ class Inner:
         # what is not known is not known of a gradient that vanishes, either
         bound = float(share[use] @ (error[use] * np.where(np.isinf(error[use]), 1.0, lengths)))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
+
+    def _lighter(self, trail: list[tuple[np.ndarray, Any]]) -> list[tuple[np.ndarray, Any]]:
+        """Return what is kept of older points: of a search in one penalty with exact faces, the faces alone."""
+        if not isinstance(self.engine, Exact) or not trail or len(trail[0][0]) > 1:
+            return []
+        return [(theta, [[start.lighter() for start in each] for each in ends]) for theta, ends in trail]
 
     def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:
         """Return where to start, from where fits have ended: at the nearest point, or on a curve through some."""

@@ -41,6 +41,10 @@ class Start(NamedTuple):
     face: Face
     l2: np.ndarray | None
 
+    def lighter(self) -> Start:
+        """Return the start without its factor, which takes most of the memory."""
+        return Start(self.face._replace(factor=np.empty((0, 0))), None)
+
 
 class Moments(NamedTuple):
     """A fit by second moments: matrices, their products with the target, and of the evaluation's target its square.
