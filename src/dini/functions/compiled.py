@@ -13,7 +13,7 @@ from .. import xla
 from .traces import untraced
 
 #: the level at which LLVM optimizes programs for a CPU: XLA's default is 3. At 1 the large programs of solves compile
-#: in 65 to 85 % of the time, and run as fast (`benchmarks/xla.py`); at 0 they compile in a third and run 5 times slower
+#: in 65 to 85 % of the time, and run as fast (place `level` of `benchmarks/xla.py`); at 0 they compile in a third and run 5 times slower
 _FLAG, _LEVEL = "xla_backend_optimization_level", 1
 
 
@@ -35,6 +35,6 @@ def compiled(function: Callable[..., Any], static_argnums: int | tuple[int, ...]
 
 
 def _lower() -> bool:
-    """Return whether programs are for a CPU, and nobody has set another level."""
+    """Return whether programs are for a CPU, and no other level has been set."""
     set_already = jax.config.read("jax_disable_most_optimizations") or _FLAG in os.environ.get("XLA_FLAGS", "")
     return jax.default_backend() == "cpu" and not set_already and not xla.plain("level")
