@@ -228,6 +228,18 @@ def test_a_saddle_point_is_left(solver):
             np.testing.assert_allclose(value[known], least, rtol=1e-4)
 
 
+def test_a_saddle_point_at_zero_is_seen_in_the_rounding_of_its_elements():
+    """Of elements of nearly 1 : 1 : 2 the terms of rows of the Hessian cancel: scales from these hide the negative curvature."""
+    fun, start, _ = SADDLES["turned"]
+    problem, start = dini.Minimize(lambda x: 1e-4 * fun(x)), jnp.asarray(start, jnp.float32)
+    examine = _minimum.examiner(problem, 3e-4, start, ())
+    x = jnp.asarray([1.6337502e-08, 1.6337502e-08, 3.2675011e-08], jnp.float32)
+    yes, no = jnp.asarray(True), jnp.asarray(False)
+    found = jax.jit(lambda x: examine(x, yes, no, no, None))(x)
+    assert found.lower
+    assert problem.value(found.point) < -1e-8
+
+
 def test_values_that_are_not_finite_hide_no_lower_point():
     """A point where the full Newton step leaves the domain, and an eighth of it is lower."""
     fun = lambda x: jnp.where(x[0] > 5.0, jnp.nan, 0.25 * x[0] ** 2 - 3 * x[0])

@@ -229,8 +229,8 @@ def _curvature(
 
     zero = trees.zeros_like(x)
     figures = jnp.asarray([0.0, 0, 0, 0, 0, 1], dtype)
-    # at a solution that is zero the sizes are rounding, whose ratios may make terms of a row cancel
-    sizes = jax.tree.map(lambda u, s: jnp.maximum(jnp.abs(u), jnp.abs(s)), x, start)
+    # at a solution that is zero the elements are rounding errors, in whose ratios the terms of a row may cancel
+    sizes = jax.tree.map(lambda u, s: jnp.fmax(jnp.abs(u), eps**VERIFIED * jnp.abs(s)), x, start)
     begin = _Curvature(scaling.begun(sizes), zero, zero, zero, zero, zero, zero, zero, figures)
     return jax.lax.fori_loop(0, count, one, begin)
 

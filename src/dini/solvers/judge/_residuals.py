@@ -289,8 +289,8 @@ def decided(space: Space, state: State, seen: Trial) -> Verdict:
     shrinks &= ~_newton_steps.leaps(state.move, space.point, state.extent, eps)
     shrinks |= (size == 0) & (state.error == 0)  # at a solution, only the derivative changes
     ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
-    # a trial whose gradient is not finite is rejected, and the trust region shrinks
-    # and so it does after a difference of rounding errors that is rejected, whatever its sign
+    # the trust region shrinks after a trial that is rejected: where the actual decrease is a rounding error, whatever
+    # its sign, and where the gradient is not finite
     ratio = jnp.where(drowned, jnp.where(shrinks, 1.0, jnp.minimum(ratio, 0.0)), ratio)
     ratio = jnp.where(seen.finite, ratio, -jnp.inf).astype(space.dtype)
     accept = seen.first | (seen.finite & jnp.where(drowned, shrinks, ratio > DECREASE))

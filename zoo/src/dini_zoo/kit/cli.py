@@ -168,11 +168,13 @@ def _keep_programs(how: HowToRun) -> None:
         print(f"Compiled programs are not kept: {error}", file=sys.stderr)
 
 
-def _compile_for_tiny_settings() -> None:
-    """Compile without most optimizations: tiny settings take most of their time to compile."""
-    import jax
+def _set_up_compilation(how: HowToRun) -> None:
+    """Keep programs, and compile without most optimizations what takes longer to compile than to run."""
+    _keep_programs(how)
+    if how.tiny:
+        import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def _run_one(entry: registry.Entry, given: Sequence[str]) -> int:
@@ -189,9 +191,7 @@ def _run_one(entry: registry.Entry, given: Sequence[str]) -> int:
     if asked.how.save is not None:
         check_target(asked.how.save)
     console = Console()
-    _keep_programs(asked.how)
-    if asked.how.tiny:
-        _compile_for_tiny_settings()
+    _set_up_compilation(asked.how)
     command = f"dini run {entry.name} {' '.join(given)}".strip()
     try:
         missed = show(entry, experiment, asked.settings, asked.how, console)
@@ -209,9 +209,7 @@ def _run_many(entries: Sequence[registry.Entry], how: HowToRun) -> int:
     if how.save is not None:
         check_target(how.save)
     console = Console()
-    _keep_programs(how)
-    if how.tiny:
-        _compile_for_tiny_settings()
+    _set_up_compilation(how)
     summary = Table("name", "bars met", "missed", "not measured", "time", title="All runs", title_style="bold")
     missed = failed = 0
     for entry in entries:
