@@ -229,7 +229,7 @@ def test_a_saddle_point_is_left(solver):
 
 
 def test_a_saddle_point_at_zero_is_seen_in_the_rounding_of_its_elements():
-    """Of elements of nearly 1 : 1 : 2 terms of the Hessian's rows cancel: scales from these hide the negative curvature."""
+    """Of elements of 1 : 1 : 2 terms of the rows of the Hessian cancel: their scales hide the negative curvature."""
     fun, start, _ = SADDLES["turned"]
     problem, start = dini.Minimize(lambda x: 1e-4 * fun(x)), jnp.asarray(start, jnp.float32)
     examine = _minimum.examiner(problem, 3e-4, start, ())
