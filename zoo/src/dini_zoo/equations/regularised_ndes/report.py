@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dini_zoo.kit.seeds import Estimate
-from dini_zoo.kit.tables import Check, Table, at_least, at_most, duration
+from dini_zoo.kit.tables import Check, Table, at_least, at_most, duration, spread
 
 from ..digit_flows import Tested
 from .study import ERROR, STIFFNESS, VANILLA, Fitted, Result
@@ -130,6 +130,9 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    free, ours = (_mean(result.flows[name], lambda one: one.own.evaluations) for name in (VANILLA, ERROR))
+    free, ours = (spread((one.own.evaluations for one in result.flows[name]), ".0f") for name in (VANILLA, ERROR))
     theirs, right = (Estimate.of(one.own.accuracy for one in result.flows[name]) for name in (VANILLA, ERROR))
-    return f"digits: {ours:.0f} network calls a solve in place of {free:.0f}, accuracy {right:.1%} ({theirs:.1%})"
+    return (
+        f"digits: {ours} network calls a solve in place of {free}, accuracy {right:.1%} ({theirs:.1%}); "
+        f"seeds: {len(result.flows[ERROR])}"
+    )

@@ -34,7 +34,7 @@ STRONG, STEER, LOOSE = "ERNODE, strong", "STEER", "trained loosely"
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     """Of the first weights and of the batches."""
     steps: int = 400
     batch: int = 128

@@ -148,8 +148,9 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    one, other = (np.mean(costs(result.predators.scores, name)) for name in (POPULATION, MEAN_FIELD))
+    one, other = (costs(result.predators.scores, name) for name in (POPULATION, MEAN_FIELD))
     (best,) = costs(result.predators.scores, predators.CONSTANT)
     return (
-        f"Cost {one:.3f} if trained through the agents, {other:.3f} through their mean field, best constant {best:.3f}"
+        f"Cost {np.mean(one):.3f} ({spread(one, '.3f')}) if trained through the agents, {np.mean(other):.3f} "
+        f"({spread(other, '.3f')}) through their mean field, best constant {best:.3f}; seeds: {len(one)}"
     )

@@ -17,7 +17,7 @@ from . import pathways, predators
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
     """Of the trainings."""
     side: int = 40
     """Cells along each side of the meadow."""
