@@ -18,20 +18,15 @@ from .loop import allowed
 from .losses._fenchel_young import operands as targets
 from .protocols import AnyProblem
 from .reports import without_tangent
-from .solvers.judge._descent import Descent, Proposal, Ruling, Trial, Verdict
 from .solvers.shared._by_hand import by_hand
-from .solvers.shared._line_method import Line, LineMethod
+from .solvers.shared._line_method import Pair
+from .solvers.shared._quasi_newton import QuasiNewton
 from .trees import Tree
 from .trees.products import dot, tensordot, vdot
 
 __all__ = [
-    "Descent",
-    "Line",
-    "LineMethod",
-    "Proposal",
-    "Ruling",
-    "Trial",
-    "Verdict",
+    "Pair",
+    "QuasiNewton",
     "allowed",
     "as_function",
     "by_hand",

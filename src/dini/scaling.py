@@ -143,6 +143,11 @@ def completed(now: Estimate, x: Tree, gradient: Tree) -> Tree:
     return jax.lax.stop_gradient(jax.tree.map(one, known, logs, now.scales, x, gradient))
 
 
+def evened(sizes: Tree) -> Tree:
+    """Return powers of two near the sizes of elements: division by them is exact."""
+    return jax.tree.map(lambda c: jnp.exp2(jnp.round(jnp.log2(c))), sizes)
+
+
 def by_products(program: Callable[..., Any], x: Tree, first: Tree | None = None) -> Tree:
     """Return the scales of a function's unknowns at ``x`` from :data:`PRODUCTS` products with its Hessian.
 

@@ -54,8 +54,8 @@ def test_the_contract_of_solvers_is_on_one_page():
     """The page of a user's own solver lists every attribute and method that the rest of dini asks a solver for."""
     told = set(re.findall(r"^\| `(\w+)[`(]", (PAGE.parent / "own-solver.md").read_text(), re.M))
     contract = {name for name in vars(dini.Solver) if not name.startswith("_")}
-    # and the hooks of dini.extend.Descent, with what a line method's direction is handed over by
-    hooks = {"trial", "judge", "propose", "line", "along", "cold_start", "bracket"}
+    # and the hooks of dini.extend.QuasiNewton
+    hooks = {"empty", "forget", "take_in", "first_trial", "newton_step"}
     assert told == (contract - {"name", "rtol", "atol", "tol", "stops", "max_steps"}) | hooks
 
 

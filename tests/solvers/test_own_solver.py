@@ -185,11 +185,9 @@ def test_a_solver_that_must_not_keep_its_point_says_so_and_stays_so():
 
 
 def test_old_names_of_hooks_are_refused():
-    renamed = ((dini.extend.LineMethod, "renew", "propose"), (dini.Solver, "untested", "fixed_steps"))
-    for base, old, new in renamed:
-        with pytest.raises(TypeError, match=f"Mine defines {old}.*Rename it to {new}"):
-            type("Mine", (base,), {old: lambda self: self})
-        assert type("Mine", (base,), {new: lambda self: self})
+    with pytest.raises(TypeError, match="Mine defines untested.*Rename it to fixed_steps"):
+        type("Mine", (dini.Solver,), {"untested": lambda self: self})
+    assert type("Mine", (dini.Solver,), {"fixed_steps": lambda self: self})
     # a method that is no hook of a plain solver may have any name
     assert type("Mine", (dini.Solver,), {"renew": lambda self: self})
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import scaling, trees
 from ..checks.settings import require_all_above, require_choice, require_count, require_positive
 from ..linear._small import positive_definite_solver
 from ..loop import met
@@ -124,7 +124,7 @@ class Anderson(Solver):
     def begin(self, problem: AnyProblem, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> State:
         """Return the state before the first step, where the sizes of elements are known or not."""
         del problem, args
-        sizes = trees.zeros_like(x) if scales is None else _units.evened(scales)
+        sizes = trees.zeros_like(x) if scales is None else scaling.evened(scales)
         start = jax.tree.map(jnp.divide, x, _units.units_of(sizes))
         store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
         gram = jnp.zeros((self.history, self.history), inf.dtype)

@@ -16,8 +16,9 @@ from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import solver
 from .shared._definite import inverse_positive
+from .shared._line_method import Pair, State
 from .shared._line_search import LineSearch, WeakWolfe
-from .shared._quasi_newton import Pair, QuasiNewton, State
+from .shared._quasi_newton import QuasiNewton
 
 
 class Inverse(NamedTuple):

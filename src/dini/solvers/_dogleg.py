@@ -15,26 +15,24 @@ from ..linear._materialize import materialize
 from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from ..trees.products import dot
-from ._base import infinity, solver
-from .judge._descent import Descent, Proposal, Ruling, State, Trial, Verdict, ratio
-from .judge._lengths import natural_length
-from .judge._margins import DECREASE
+from ._base import solver
 from .shared._definite import model_positive
+from .shared._line_method import Aim, Outcome, Pair, State
+from .shared._second_order import SecondOrder
+from .shared._trust_region import TrustRegion
 
 
 class Legs(NamedTuple):
-    """What is remembered: the model, its number of pairs, the two legs, the move along them, and the radius."""
+    """The model of the Hessian in scaled variables, its number of pairs, and the two legs of the path."""
 
     hessian: Any
     count: Any
     steepest: Any
     newton: Any
-    move: Tree
-    radius: Any
 
 
 @solver
-class Dogleg(Descent):
+class Dogleg(TrustRegion, SecondOrder):  # pyright: ignore[reportIncompatibleVariableOverride]
     r"""Powell's dogleg: a trust region along the path over the steepest-descent to the Newton point.
 
     With a positive definite model ``B`` of the Hessian, the path leads from the point to the minimizer :math:`p^U`
@@ -48,7 +46,8 @@ class Dogleg(Descent):
         \rho &= \frac{f(x) - f(x + p)}{-g^\top p - \tfrac12 p^\top B p} . \qquad (3)
         \end{aligned}
 
-    The radius :math:`\Delta` follows the ratio :math:`\rho` of actual to predicted decrease; a rejected move is
+    All of this is in the variables :math:`x_i / d_i`, with the scales of :class:`LBFGS` (ones, if a ``radius`` is
+    given). The radius :math:`\Delta` follows the ratio :math:`\rho` of actual to predicted decrease; a rejected move is
     replaced by one on the same path. ``B`` is kept dense, so that this is for small unknowns. Each trial is one step.
     The error is :math:`\|\nabla f\|_2`.
 
@@ -59,7 +58,8 @@ class Dogleg(Descent):
         ``"bfgs"``: its BFGS approximation, from gradients alone,
         :math:`B \leftarrow B - B s s^\top B / s^\top B s + y y^\top / s^\top y`, (4).
     radius
-        The first radius. Default: the norm of the start, or a length that its value and gradient show.
+        The first radius, in the units of the unknown. Default: the norm of the start, or the distance at which the
+        value would vanish along the gradient.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
@@ -91,69 +91,64 @@ class Dogleg(Descent):
         require_positive("Dogleg's radius", self.radius)
 
     @property
-    def first_order(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether curvatures are learned from steps."""
-        return self.hessian == "bfgs"
+    def quadratic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the legs are those of the Hessian."""
+        return self.hessian == "exact"
 
-    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Legs:
-        """Return a move of no length: the first trial is the start itself."""
-        del problem, args
-        inf = infinity(x)
-        zero = jnp.zeros_like(ravel_pytree(x)[0].astype(inf.dtype))
-        return Legs(jnp.eye(zero.size, dtype=inf.dtype), jnp.zeros((), jnp.int32), zero, zero, zero, inf)
-
-    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
-        """Return the end of the move."""
+    def matrix(self, problem: AnyProblem, x: Tree) -> Legs:
+        """Return the identity, and legs of no length."""
         del problem
-        flat, unravel = ravel_pytree(x)
-        move = unravel(state.memory.move.astype(flat.dtype))
-        return trees.add(x, move), move
+        dtype = trees.real_dtype(x)
+        zero = jnp.zeros(trees.size(x), dtype)
+        return Legs(jnp.eye(zero.size, dtype=dtype), jnp.zeros((), jnp.int32), zero, zero)
 
-    def judge(self, memory: Legs, trial: Trial) -> Ruling:
-        """Return whether the decrease is what the model predicts (3); the radius follows."""
-        gradient, length = ravel_pytree(trial.before.gradient)[0].astype(memory.move.dtype), jnp.sqrt(trial.products.ss)
-        # (3): p = own.move, B = own.hessian
-        rho = ratio(trial, -(dot(gradient, memory.move) + dot(0.5 * memory.move, dot(memory.hessian, memory.move))))
-        fits = rho > DECREASE
-        grown = jnp.where(length > 0.9 * memory.radius, 2.5 * memory.radius, memory.radius)
-        radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, memory.radius, 0.25 * length))
-        return Ruling(fits, memory._replace(radius=jax.lax.stop_gradient(radius)))
+    def trial(self, problem: Composed, x: Tree, state: State, share: Any) -> tuple[Tree, Tree]:
+        """Return where the path leaves the region (2), and the move to it in scaled variables."""
+        legs, region = state.model.matrix, self.bracket(state)
+        move = ravel_pytree(x)[1](_path(legs.steepest, legs.newton, region.radius).astype(ravel_pytree(x)[0].dtype))
+        move = trees.where(share > 0, move, trees.zeros_like(x))
+        return jax.tree.map(lambda u, d, s: u + d * s, x, state.scaling, move), move
 
-    def propose(
-        self, problem: Composed, memory: Legs, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
-    ) -> Proposal:
-        """Return the path (1) from a new point, and where it leaves the region (2)."""
-        dtype = memory.move.dtype
-        gradient = ravel_pytree(trial.gradient)[0].astype(dtype)
-        length = natural_length(trial.value, trial.extent, trial.size)
-        # a first move to zero would end where an even function is stationary, be it a maximum
-        start = 0.93 * length if self.radius is None else self.radius
-        start = jax.lax.stop_gradient(jnp.asarray(start, dtype))
-        radius = jnp.where(trial.first, start, memory.radius)
-        hessian, count = memory.hessian, memory.count
+    def predicted(self, state: State, move: Tree) -> Any:
+        """Return the decrease that the model predicts, the denominator of (3)."""
+        legs = state.model.matrix
+        p, g = (ravel_pytree(v)[0].astype(legs.newton.dtype) for v in (move, self.scaled_gradient(state)))
+        return -(dot(g, p) + dot(0.5 * p, dot(legs.hessian, p)))
+
+    def full(self, state: State, pair: Pair) -> Any:
+        """Return whether the trial was the Newton point."""
+        newton = state.model.matrix.newton
+        return dot(newton, newton) <= pair.last.radius**2
+
+    def aim(self, problem: Composed, x: Tree, state: State, pair: Pair, now: Outcome, args: tuple[Tree, ...]) -> Aim:
+        """Return the model, which takes in a pair (4) where it is that of BFGS."""
         if self.hessian == "bfgs":
-            # the first move is a length in the units of the unknown
-            bend = trial.size / length
-            hessian = jnp.where(trial.first & (bend > 0) & jnp.isfinite(bend), bend, 1) * hessian
-            s, y = (ravel_pytree(v)[0].astype(dtype) for v in (trial.move, trial.change))
-            hessian, count = _bfgs(hessian, count, s, y, verdict.accept & ~trial.first)
+            legs = state.model.matrix
+            s, y = (ravel_pytree(v)[0].astype(legs.newton.dtype) for v in (pair.move, pair.change))
+            hessian, count = _bfgs(legs.hessian, legs.count, s, y, now.keep)
+            state = state._replace(model=state.model._replace(matrix=legs._replace(hessian=hessian, count=count)))
+        return super().aim(problem, x, state, pair, now, args)
 
-        def fresh() -> tuple[Any, Any, Any]:
-            if self.hessian == "exact":
-                exact = linear.Linearized(lambda u: problem.gradient(u, *args), trial.point)
-                model, newton = model_positive(materialize(exact, trial.point)[0].astype(dtype), gradient)
-            else:
-                model, newton = hessian, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
-            # (1): p^U = steepest, p^B = -newton
-            steepest = -(trial.size**2) / dot(gradient, dot(model, gradient)) * gradient
-            return model, steepest, -newton
-
-        model, steepest, newton = jax.lax.cond(verdict.needed, fresh, lambda: (hessian, memory.steepest, memory.newton))
+    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+        """Return the Newton point of the path (1)."""
+        legs, dtype = state.model.matrix, state.model.matrix.newton.dtype
+        gradient, d = (ravel_pytree(v)[0].astype(dtype) for v in (self.scaled_gradient(state), state.scaling))
+        if self.hessian == "exact":
+            exact = linear.Linearized(lambda u: problem.gradient(u, *args), x)
+            matrix = materialize(exact, x)[0].astype(dtype) * d[:, None] * d[None, :]
+            model, newton = model_positive(matrix, gradient)
+        else:
+            model = legs.hessian
+            newton = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))
         model = jnp.where(lost, jnp.eye(len(newton), dtype=dtype), model)
-        move = _path(steepest, jnp.where(lost, steepest, newton), radius)
-        return Proposal(Legs(model, count, steepest, newton, move, radius), verdict.exhausted)
+        newton = jnp.where(lost, gradient, newton)
+        # (1): p^U = steepest, p^B = -newton
+        bend = dot(gradient, dot(model, gradient))
+        steepest = -(dot(gradient, gradient) / jnp.where(bend > 0, bend, 1)) * gradient
+        step = ravel_pytree(x)[1]((-d * newton).astype(ravel_pytree(x)[0].dtype))
+        return step, -dot(gradient, newton), Legs(model, legs.count, steepest, -newton)
 
 
 def _bfgs(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import scaling, trees
 from ..checks.settings import require_positive
 from ..problems import FixedPoint
 from ..protocols import AnyProblem
@@ -71,7 +71,7 @@ class FixedPointIteration(Solver):
     def begin(self, problem: AnyProblem, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> State:
         """Return the state before the first step, where the sizes of elements are known or not."""
         del problem, args
-        sizes = trees.zeros_like(x) if scales is None else _units.evened(scales)
+        sizes = trees.zeros_like(x) if scales is None else scaling.evened(scales)
         return State(infinity(x), sizes, _units.Units.unknown(x))
 
     def step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:

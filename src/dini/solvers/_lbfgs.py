@@ -13,8 +13,9 @@ from ..checks.settings import require_count
 from ..trees import Tree
 from ..trees.products import dot, tensordot
 from ._base import solver
+from .shared._line_method import Pair
 from .shared._line_search import LineSearch, WeakWolfe
-from .shared._quasi_newton import Pair, QuasiNewton
+from .shared._quasi_newton import QuasiNewton
 
 
 class Pairs(NamedTuple):

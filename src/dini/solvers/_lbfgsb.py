@@ -7,25 +7,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from .. import trees
 from ..checks.settings import require_count
 from ..linear._small import swept
-from ..protocols import AnyProblem, Composed
+from ..protocols import Composed
 from ..trees import Tree
 from ..trees.products import dot, inner_products
-from ._base import infinity, solver
-from .judge import _units
-from .judge._descent import Gram, Proposal, Ruling, State, Trial, Verdict
-from .judge._lengths import cold_length, contracting_length, natural_length
-from .judge._margins import PROBE
-from .shared._box import Box, BoxSolver, box_of, flatten, projected_gradient
-from .shared._line_method import Line, LineMethod
-from .shared._line_search import LineSearch, WeakWolfe, require_line_search
+from ._base import solver
+from .shared._box import Box, BoxLineMethod, box_of, flatten
+from .shared._gram import Gram
+from .shared._line_method import Aim, Outcome, Pair, State
+from .shared._line_search import LineSearch, WeakWolfe
+from .shared._quasi_newton import QuasiNewton
 
 
-class Pairs(NamedTuple):
+class Model(NamedTuple):
     r"""The last differences of points (``s``) and gradients (``y``), scaled to unit ``s``, and their small matrices.
 
     The Hessian is modelled by :math:`\theta I`, corrected by the pairs. ``store`` holds the ``y``, then the ``s``;
@@ -37,19 +33,14 @@ class Pairs(NamedTuple):
     squared: Any
     lower: Any
     diagonal: Any
-    theta: Tree
+    theta: Any
     count: Any
-
-
-class Model(NamedTuple):
-    """The pairs, and the longest step along the direction that keeps the bounds."""
-
-    pairs: Pairs
+    #: the longest step along the direction that keeps the bounds
     longest: Any
 
 
 @solver
-class LBFGSB(BoxSolver, LineMethod):
+class LBFGSB(BoxLineMethod, QuasiNewton):
     r"""L-BFGS-B: limited-memory BFGS for smooth functions with bounds :math:`l \le x \le u`.
 
     .. math::
@@ -64,9 +55,10 @@ class LBFGSB(BoxSolver, LineMethod):
     the first local minimum of the model (the generalized Cauchy point; the path bends at a breakpoint for each bound
     that it meets), then minimizes the model over the variables that are free there (:math:`Z^\top` picks them),
     projects the result onto the bounds, and searches along the line to it. All breakpoints are compared at once, from
-    cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. The error
-    is :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the
-    curvature, if that is more than one.
+    cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. All of this
+    is in the variables :math:`u_i = x_i / d_i`, with the scales of :class:`LBFGS`, rounded to powers of two. The error
+    is the norm of :math:`(P(u - \nabla_u f) - u) / d`, what the bounds leave of the gradient; the stopping test is that
+    of :class:`LBFGS`.
 
     Without a constraint this is L-BFGS with a denser algebra.
 
@@ -99,82 +91,52 @@ class LBFGSB(BoxSolver, LineMethod):
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
-    adaptive = True
-
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("LBFGSB's history", self.history)
-        require_line_search(self.name, self.line_search)
 
-    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Line:
-        """Return a search that has not begun, and no pairs."""
-        del problem, args
-        inf, flat = infinity(x), flatten(x)
+    def empty(self, x: Tree, dtype: Any) -> Model:
+        """Return empty slots."""
+        flat = flatten(x)
         store = jnp.zeros((2, self.history, flat.size), flat.dtype)
         small = jnp.zeros((self.history, self.history), flat.dtype)
-        pairs = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
-        return self.line(x, Model(pairs, inf))._replace(direction=jnp.zeros_like(flat))
+        one = jnp.ones((), dtype)
+        return Model(store, small, small, small[0], one, jnp.zeros((), jnp.int32), one)
 
-    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
-        """Return the next trial point (4), and the move to it."""
-        box = box_of(problem, x)
-        # (4): t = bracket.trial
-        point = box.unravel(box.project(flatten(x) + self.bracket(state.memory).trial * state.memory.direction))
-        return point, trees.sub(point, x)
+    def longest(self, model: Model) -> Any:
+        """Return the longest share of the direction that keeps the bounds."""
+        return model.longest
 
-    def judge(self, memory: Line, trial: Trial, slope: Any = None, longest: Any = None) -> Ruling:
-        """Return what the search says; no step is longer than the bounds allow."""
-        return super().judge(memory, trial, dot(flatten(trial.gradient), memory.direction), memory.model.longest)
-
-    def propose(
-        self, problem: Composed, memory: Line, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
-    ) -> Proposal:
+    def aim(self, problem: Composed, x: Tree, state: State, pair: Pair, now: Outcome, args: tuple[Tree, ...]) -> Aim:
         """Return the direction to the minimizer of the model, which a search that has failed begins again."""
-        accept, eps, error = verdict.accept, trees.eps(trial.x), verdict.error
-        pairs, longest = memory.model
-        restart = verdict.exhausted & (pairs.count > 0)
-        fresh = accept | restart
-        box, gradient = box_of(problem, trial.x), flatten(verdict.gradient)
-        point = jnp.where(accept, flatten(trial.point), flatten(trial.x))
-        still = self.rests(trial)
-        keep = accept & ~trial.first & ~still & trial.curved(eps)
-        stuck = verdict.exhausted & (pairs.count == 0)
-        pairs = _take_in(pairs, flatten(trial.move), flatten(trial.change), trial.products, keep)
-        pairs = _forget(pairs, restart)
-        # without pairs the model's curvature is one that makes the step a length in the units of the unknown; along a
-        # line that bends down no curvature says how far to go
-        scales = _units.Units.of(verdict.scales)
-        scales = scales._replace(soft=jnp.where(trial.products.sy > 0, scales.soft, 0))
-        whole = natural_length(verdict.value, verdict.extent, error) / jnp.where(error > 0, error, 1)
-        length, start = jnp.where(trial.first, whole, cold_length(scales, verdict.extent, error)), 1.0
-        if self.stops:
-            start = jnp.where(trial.first, eps**PROBE, 1.0)
-        else:
-            free = box.unravel(projected_gradient(point, gradient, box.lower, box.upper, jnp.inf))
-            probe = contracting_length(problem, trial.point, free, args, trial.first, eps**PROBE * whole)
-            length = jnp.where(trial.first, probe, length)
-        pairs = pairs._replace(theta=jnp.where((pairs.count == 0) & ~still, 1 / length, pairs.theta))
-        old = memory.direction, jnp.zeros((), bool)
-        direction, worn = jax.lax.cond(fresh, lambda: _direction(pairs, box, point, gradient), lambda: old)
-        reach = jnp.where(fresh, jnp.maximum(box.longest(point, direction), 1), longest)
-        memory = memory._replace(model=Model(_forget(pairs, worn), jax.lax.stop_gradient(reach)))
-        return Proposal(self.along(memory, verdict, direction, dot(gradient, direction), start, fresh), stuck)
+        old, d, box = state.model, flatten(state.scaling), box_of(problem, x)
+        box = box._replace(lower=box.lower / d, upper=box.upper / d)
+        point, gradient = flatten(x) / d, d * flatten(state.gradient)
+        restart = now.failed & (old.count > 0)
+        fresh = now.accept | restart
+        model = _forget(_take_in(old, flatten(pair.move), flatten(pair.change), pair.products, now.keep), restart)
+        # without pairs the model's curvature is the one of the first step's length
+        length = self.cold_length(problem, x, state, pair, now, args)
+        model = model._replace(theta=jnp.where((model.count == 0) & ~now.rests, 1 / length, model.theta))
+        last = flatten(state.direction), jnp.zeros((), bool)
+        direction, worn = jax.lax.cond(fresh, lambda: _direction(model, box, point, gradient), lambda: last)
+        longest = jnp.where(fresh, jnp.maximum(box.longest(point, direction), 1), old.longest)
+        model = _forget(model, worn)._replace(longest=jax.lax.stop_gradient(longest))
+        slope = dot(gradient, direction)
+        stuck = now.failed & (old.count == 0)
+        return Aim(model, box.unravel(direction), slope, jnp.ones_like(slope), fresh, stuck, model.count > 0)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
-        r"""Return what quasi-Newton methods tell, and :math:`\theta` as ``curvature``."""
-        values = super().readings(x, state)
-        return values | {
-            "direction": ravel_pytree(x)[1](values["direction"]),
-            "curvature": state.memory.model.pairs.theta,
-        }
+        r"""Return what quasi-Newton methods tell, and :math:`\theta` of scaled variables as ``curvature``."""
+        return super().readings(x, state) | {"curvature": state.model.theta}
 
 
-def _forget(model: Pairs, forget: Any) -> Pairs:
+def _forget(model: Model, forget: Any) -> Model:
     # what is left of the pairs themselves is never read
     return model._replace(count=jnp.where(forget, 0, model.count), theta=jnp.where(forget, 1, model.theta))
 
 
-def _take_in(model: Pairs, s: Any, y: Any, gram: Gram, keep: Any) -> Pairs:
+def _take_in(model: Model, s: Any, y: Any, gram: Gram, keep: Any) -> Model:
     """Store a pair in place of the oldest one where ``keep`` holds."""
     m = len(model.diagonal)
     shrink = jax.lax.rsqrt(jnp.where(keep, gram.ss, 1))
@@ -188,17 +150,18 @@ def _take_in(model: Pairs, s: Any, y: Any, gram: Gram, keep: Any) -> Pairs:
     # the condition is for the order that it implies, in which the store is updated in place; see LBFGS
     known = jnp.all(jnp.isfinite(products))
     pair = jnp.where(keep & known, shrink * jnp.stack([y, s])[:, None], pair)
-    return Pairs(
+    return Model(
         jax.lax.dynamic_update_slice_in_dim(model.store, pair, place, 1),
         jnp.where(column, squares[:, None], jnp.where(row, squares[None, :], model.squared)),
         jnp.where(column, 0, jnp.where(row, products[0][None, :], model.lower)),
         jnp.where(put, shrink**2 * gram.sy, model.diagonal),
         jnp.where(keep, gram.yy / jnp.where(keep, gram.sy, 1), model.theta),  # (1)
         model.count + keep.astype(jnp.int32),
+        model.longest,
     )
 
 
-def _compact(model: Pairs) -> tuple[jax.Array, jax.Array]:
+def _compact(model: Model) -> tuple[jax.Array, jax.Array]:
     r"""Return :math:`M^{-1}` and the scale ``u`` of the model :math:`\theta (I - W u M u W^\top)` of the Hessian.
 
     ``W`` has the stored vectors as its columns, which ``u`` divides by :math:`\theta` where they are differences of
@@ -219,7 +182,7 @@ def _compact(model: Pairs) -> tuple[jax.Array, jax.Array]:
     return inverse, jnp.concatenate([jnp.where(full, 1 / model.theta, 0), jnp.where(full, 1.0, 0)])
 
 
-def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _direction(model: Model, box: Box, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the direction to the minimizer of the model, and whether the model had to be given up for it."""
     inverse, scale = _compact(model)
     rows, theta = model.store.reshape(len(scale), -1), model.theta

@@ -15,14 +15,12 @@ from ..linear._materialize import materialize
 from ..linear._reused import CholeskyFactor, Reused, SparseFactor
 from ..linear._solve import solve_known
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
-from ..protocols import AnyProblem, Composed, Equations
+from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from . import _newton_equations
 from ._base import solver
-from .judge._descent import Proposal, Ruling, Trial, Verdict
-from .judge._margins import IDLE, relative_rounding
 from .shared._definite import FEW, Factor, descent, solve_positive, sparse_descent
-from .shared._halving import Halving, Way
+from .shared._second_order import SecondOrder
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -32,8 +30,12 @@ _WORTHWHILE = 96
 _FEW_COLORS = 8
 
 
+def _minimizes(problem: AnyProblem) -> bool:
+    return isinstance(problem, Minimize | LeastSquares)
+
+
 @solver
-class Newton(Halving):
+class Newton(SecondOrder):
     r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
     .. math::
@@ -50,7 +52,8 @@ class Newton(Halving):
     in units of the unknowns in which its rows have largest elements of one (a sparse one is moved by a diagonal until
     it is positive definite; above 512 unknowns, and with another ``linear_solver``, the direction is turned around
     where it ascends). The step ``t`` starts at one and is halved until (3) holds. Each trial is one step. The error is
-    :math:`\|F\|_2`, of minima :math:`\|\nabla f\|_2`.
+    :math:`\|F\|_2`, of minima :math:`\|\nabla f\|_2`; the length of the last step, relative to the point, and how much
+    it has reduced the gradient say how far a minimum is.
 
     Parameters
     ----------
@@ -80,60 +83,41 @@ class Newton(Halving):
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
     tests_elements = True
-    superlinear = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> Any:
-        """Return the state before the first step, which only evaluates the function."""
-        minimum = isinstance(problem, Minimize | LeastSquares)
-        return super().init(problem, x, *args) if minimum else _newton_equations.start(x)
+    def begin(self, problem: Any, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> Any:
+        """Return the state before the first step."""
+        return super().begin(problem, x, scales, args) if _minimizes(problem) else _newton_equations.start(x)
+
+    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        """Return the state before the first step, with the scales of the unknowns of a minimum."""
+        return super().init(problem, x, *args) if _minimizes(problem) else _newton_equations.start(x)
 
     def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step."""
-        if isinstance(problem, Minimize | LeastSquares):
+        if _minimizes(problem):
             return super().step(problem, x, state, *args)
         return _newton_equations.advance(self, problem, x, state, args)
 
-    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Way:
-        """Return a way of no length, and the factor of no Hessian."""
-        factor, size, dtype = None, trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
+    def matrix(self, problem: AnyProblem, x: Tree) -> Factor | None:
+        """Return the factor of no Hessian."""
+        size, dtype = trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
         if self._factorizes(problem, x) and size > FEW:
-            factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
-        elif self._by_nonzeros:
-            factor = Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
-        return self.way(x, factor)
+            return Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
+        if self._by_nonzeros:
+            return Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
+        return None
 
-    def judge(self, memory: Way, trial: Trial) -> Ruling:
-        """Return whether the value falls as predicted (3); a prediction below rounding errors ends the solve.
-
-        A Newton step at a minimum predicts no decrease: where one after the other brings no gain and leaves the
-        gradient as it is, that is rounding as well.
-        """
-        ruling, before = super().judge(memory, trial), trial.before
-        promised = -trees.vdot(before.gradient, trial.move).astype(trial.value.dtype)
-        drowned = ~trial.first & (promised <= relative_rounding(before.value)) & ~(trial.size < 0.5 * before.error)
-        drowned &= before.progress[1] >= IDLE
-        # of a fixed number of steps, those that move nothing but the derivative are taken as well
-        return ruling._replace(fits=ruling.fits & ~(drowned & self.stops), exhausted=drowned)
-
-    def propose(
-        self, problem: Composed, memory: Way, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
-    ) -> Proposal:
-        """Return Newton's direction (2) from a new point, with t = 1, or half the step along the old one."""
-
-        def fresh() -> Way:
-            direction, factor = self._direction(problem, trial.point, trial.gradient, args)
-            return Way(direction, jnp.ones_like(memory.step_size), factor)
-
-        memory = jax.lax.cond(verdict.needed, fresh, lambda: memory)
-        return Proposal(memory, verdict.exhausted, trees.all_finite(memory.direction))
+    def direction(self, problem: Composed, x: Tree, state: Any, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+        """Return Newton's direction (2)."""
+        step, factor = self._direction(problem, x, state.gradient, args)
+        return step, trees.vdot(state.gradient, step), factor
 
     def _factorizes(self, problem: AnyProblem, x: Tree) -> bool:
-        minimum = isinstance(problem, Minimize | LeastSquares)
-        return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
+        return _minimizes(problem) and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
 
     @property
     def _by_nonzeros(self) -> bool:
@@ -169,25 +153,25 @@ class Newton(Halving):
 
     def last_value(self, problem: AnyProblem, state: Any) -> Any:
         """Return the objective at the last accepted point, of a root half the squared norm of the residual."""
-        minimum = isinstance(problem, Minimize | LeastSquares)
-        return super().last_value(problem, state) if minimum else 0.5 * jnp.square(state.error)
+        return super().last_value(problem, state) if _minimizes(problem) else 0.5 * jnp.square(state.error)
 
     def derivative_solver(self, problem: AnyProblem, x: Tree, state: Any) -> Any:
         """Return a solver that refines with the last Hessian's factor, where assembling another is expensive."""
-        if not isinstance(problem, Minimize | LeastSquares):
+        if not _minimizes(problem):
             return None
+        factor = state.model.matrix
         if self._by_nonzeros:
             expensive = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
-            factor = SparseFactor(state.memory.model.numbers, self.linear_solver)
-            return Reused(factor, state.memory.model.known) if expensive else self.linear_solver
+            sparse = SparseFactor(factor.numbers, self.linear_solver)
+            return Reused(sparse, factor.known) if expensive else self.linear_solver
         if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
-        return Reused(CholeskyFactor(state.memory.model.numbers), state.memory.model.known)
+        return Reused(CholeskyFactor(factor.numbers), factor.known)
 
-    def differentiable_step(self, problem: Equations, x: Tree, state: Any, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one full Newton step."""
         del state
-        minimum = isinstance(problem, Minimize | LeastSquares)
+        minimum = _minimizes(problem)
         function = problem.gradient if minimum else problem.residual
         matvec = linear.Linearized(lambda u: function(u, *args), x)
         name = f"the Newton step of {problem.name}"

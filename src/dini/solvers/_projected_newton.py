@@ -7,24 +7,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from .. import linear, trees
+from .. import linear
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
-from ..protocols import AnyProblem, Minimization
+from ..protocols import AnyProblem, Composed
 from ..trees import Tree
+from ..trees.products import dot
 from ._base import solver
-from .judge import _units
-from .judge._descent import Proposal, Ruling, Trial, Verdict, armijo
-from .judge._lengths import cold_length, natural_length
-from .shared._box import Box, BoxSolver, box_of, flatten
+from .shared._box import Box, BoxLineMethod, box_of, flatten, projected_gradient
 from .shared._definite import descent, solve_positive
-from .shared._halving import Halving, Way
+from .shared._line_method import State
+from .shared._second_order import SecondOrder
+
+#: coordinates within this share of their root mean square of a bound may be active
+NEAR = 1e-3
 
 
 @solver
-class ProjectedNewton(BoxSolver, Halving):
+class ProjectedNewton(BoxLineMethod, SecondOrder):
     r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.
 
     .. math::
@@ -36,13 +37,13 @@ class ProjectedNewton(BoxSolver, Halving):
         \end{aligned}
 
     Coordinates that are close to a bound towards which the function falls are active, ``A``; the others are free,
-    ``F``. The room :math:`\epsilon` is a thousandth of the coordinates' root mean square, or :math:`\tau\|P(x - \nabla
-    f) - x\|` if that is less, with the largest inverse curvature :math:`\tau` of the last steps. The direction solves
-    the Newton system of the free coordinates (with the absolute eigenvalues where it is indefinite) and is a gradient
-    step in the active ones. Trials are (3) with ``t`` halved from one until (4) holds; each trial is one step. At a
-    nondegenerate solution the active set becomes constant and the convergence is quadratic. The error is :math:`\|P(x -
-    \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the curvature, if that is more
-    than one.
+    ``F``. The variables are :math:`u_i = x_i / d_i`, with the scales of :class:`LBFGS`, rounded to powers of two: the
+    room :math:`\epsilon` is :math:`\|P(u - \nabla_u f) - u\|`, or a thousandth of the coordinates' root mean square, if
+    that is less. The direction solves the Newton system of the free coordinates (with the absolute eigenvalues where it
+    is indefinite) and is a gradient step in the active ones, :math:`\eta = 1`. Trials are (3) with ``t`` halved from one
+    until (4) holds; each trial is one step. At a nondegenerate solution the active set becomes constant and the
+    convergence is quadratic. The error is the norm of :math:`(P(u - \nabla_u f) - u) / d`, what the bounds leave of the
+    gradient; the length of the last step says how far the point is from the solution.
 
     Parameters
     ----------
@@ -75,80 +76,49 @@ class ProjectedNewton(BoxSolver, Halving):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Way:
-        """Return a way of no length, on which all coordinates are free."""
-        del problem, args
-        zero = jnp.zeros_like(flatten(x))
-        return self.way(zero, zero == 0)
+    def matrix(self, problem: AnyProblem, x: Tree) -> Any:
+        """Return which coordinates are free: all."""
+        del problem
+        return jnp.ones(flatten(x).shape, bool)
 
-    def trial(self, problem: AnyProblem, x: Tree, state: Any) -> tuple[Tree, Tree]:
-        """Return the next point on the path (3), and the move to it."""
-        box, memory = box_of(problem, x), state.memory
-        # (3): t = step_size
-        point = box.unravel(box.project(flatten(x) + memory.step_size * memory.direction))
-        return point, trees.sub(point, x)
+    def moved(self, problem: Composed, x: Tree, step: Tree) -> Tree:
+        """Return what the bounds leave of a step."""
+        box, flat = box_of(problem, x), flatten(x)
+        return box.unravel(box.project(flat + flatten(step)) - flat)
 
-    def judge(self, memory: Way, trial: Trial) -> Ruling:
-        """Return whether the decrease (4) is what the free and the active coordinates predict along the line."""
-        gradient, move = flatten(trial.before.gradient), flatten(trial.move)
-        along = jnp.where(memory.model, memory.step_size * memory.direction, move)
-        # (4)
-        fits = armijo(trial, jnp.sum(gradient * along))
-        # a step that rounding swallows is the next one as well, and still moves the derivative of steps by number
-        swallowed = fits & ~trial.first & (trial.products.ss == 0) & self.stops
-        return Ruling(fits & ~swallowed, memory._replace(step_size=0.5 * memory.step_size), swallowed)
-
-    def propose(
-        self, problem: Minimization, memory: Way, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
-    ) -> Proposal:
-        """Return the direction (2) from a new point, or half the step along the old one."""
-        box, size = box_of(problem, trial.x), verdict.error
-        scales = _units.Units.of(verdict.scales)
-
-        def fresh() -> Way:
-            place, gradient = flatten(trial.point), flatten(trial.gradient)
-            length = cold_length(scales, trial.extent, size)
-            whole = natural_length(trial.value, trial.extent, size) / jnp.where(size > 0, size, 1)
-            # active is what lies within the next step of a bound, and a thousandth of the point
-            near = 1e-3 * trial.extent / place.size**0.5
-            near = jnp.where(scales.soft > 0, jnp.minimum(near, scales.soft * size), near)
-            # (1): epsilon = near; ~free is A
-            low, high = place <= box.lower + near, place >= box.upper - near
-            free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
-            length = jnp.where(trial.first, whole, length)
-            direction = self._direction(problem, box, place, gradient, free, length, args)
-            return Way(direction, jnp.ones_like(memory.step_size), free)
-
-        memory = jax.lax.cond(verdict.needed, fresh, lambda: memory)
-        return Proposal(memory, verdict.exhausted, jnp.all(jnp.isfinite(memory.direction)))
-
-    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
-        """Return the objective, its gradient, the direction and the next trial's share of it."""
-        values = super().readings(x, state)
-        return values | {"direction": ravel_pytree(x)[1](values["direction"])}
+    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+        """Return the direction (2), and the slope of the free and the active coordinates along it (4)."""
+        box, d = box_of(problem, x), flatten(state.scaling)
+        place, gradient = flatten(x), flatten(state.gradient)
+        point, slope = jax.lax.stop_gradient((place / d, d * gradient))
+        near = jnp.linalg.norm(projected_gradient(point, slope, box.lower / d, box.upper / d, 1.0))
+        near = d * jnp.minimum(near, NEAR * jnp.linalg.norm(point) / place.size**0.5)
+        # (1): epsilon = near; ~free is A
+        low, high = place <= box.lower + near, place >= box.upper - near
+        free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
+        step = self._direction(problem, box, place, gradient, free, d, args)
+        along = jnp.where(free, step, box.project(place + step) - place)
+        return box.unravel(step), dot(gradient, along), free
 
     def _direction(
         self,
-        problem: Minimization,
+        problem: Composed,
         box: Box,
         x: jax.Array,
         gradient: jax.Array,
         free: jax.Array,
-        length: Any,
+        d: jax.Array,
         args: tuple[Tree, ...],
     ) -> jax.Array:
         hessian = linear.Linearized(lambda u: flatten(problem.gradient(box.unravel(u), *args)), x)
+        # (2): in scaled variables curvatures are about one, eta = 1
+        steepest = -(d**2) * gradient
         if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:
             matrix = materialize(hessian, x)[0]
-            # (2): the active coordinates keep the scale of the others, eta = 1 / scale
-            scale = jnp.max(jnp.abs(jnp.diagonal(matrix)))
-            scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
             both = free[:, None] & free[None, :]
-            held = jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale))
-            step = -solve_positive(held, gradient)[0]
+            step = -solve_positive(jnp.where(both, matrix, jnp.diag(1 / d**2)), gradient)[0]
             # of a Hessian that is zero, or not finite, the gradient is left
-            return jnp.where(jnp.all(jnp.isfinite(step)), step, -length * gradient)
-        # (2): eta = length
+            return jnp.where(free & jnp.all(jnp.isfinite(step)), step, steepest)
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
         step = descent(reduced, jnp.where(free, gradient, 0), "positive definite", self.linear_solver)
-        return jnp.where(free, step, -length * gradient)
+        return jnp.where(free, step, steepest)

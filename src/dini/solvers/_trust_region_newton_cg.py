@@ -10,32 +10,35 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_positive
-from ..protocols import AnyProblem, Composed
+from ..protocols import AnyProblem, Composed, Minimization
 from ..trees import Tree
-from ._base import infinity, solver
-from .judge import _units
-from .judge._descent import Descent, Proposal, Ruling, State, Trial, Verdict, ratio
-from .judge._lengths import natural_length
-from .judge._margins import DECREASE
+from ._base import solver
+from .shared._line_method import Aim, Outcome, Pair, State
+from .shared._quasi_newton import FORGETTING, softest_step
+from .shared._trust_region import TrustRegion
 
 
-class Region(NamedTuple):
-    """What is remembered: the conjugate gradients of the model, which may still be under way, and the radius.
+class Conjugate(NamedTuple):
+    r"""What is remembered: the conjugate gradients of the model, which may still be under way.
 
-    ``squared`` is the squared norm of the residual, ``count`` the number of products in this iteration.
+    ``squared`` is the squared norm of the residual, ``count`` the number of products in this iteration. ``seen`` is the
+    largest inverse curvature :math:`d^\top d / d^\top H d` of this iteration, ``soft`` that of the last ones, and
+    ``steepest`` the largest norm of a gradient so far.
     """
 
     solving: Any
     move: Tree
     residual: Tree
     direction: Tree
-    radius: Any
     squared: Any
     count: Any
+    seen: Any
+    soft: Any
+    steepest: Any
 
 
 @solver
-class TrustRegionNewtonCG(Descent):
+class TrustRegionNewtonCG(TrustRegion):
     r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).
 
     .. math::
@@ -49,7 +52,8 @@ class TrustRegionNewtonCG(Descent):
         z &\leftarrow \tau z, \qquad \tau = \frac{-g^\top z}{2 (f(x + z) - f(x) - g^\top z)} \qquad (5)
         \end{aligned}
 
-    The move minimizes the model (1) by conjugate gradients (2), which stop at (3), with the largest norm ``G`` of a
+    All of this is in the variables :math:`x_i / d_i`, with the scales of :class:`LBFGS` (ones, if a ``radius`` is
+    given). The move minimizes the model (1) by conjugate gradients (2), which stop at (3), with the largest norm ``G`` of a
     gradient so far, at the boundary, or along a direction of negative curvature there. The radius follows the ratio (4)
     of actual to predicted decrease; a move that is rejected is shortened (5), to a half or less but a tenth at least,
     which needs no new products. Only Hessian-vector products are computed. A step of the solver is one product or one
@@ -58,7 +62,8 @@ class TrustRegionNewtonCG(Descent):
     Parameters
     ----------
     radius
-        The first :math:`\Delta`.
+        The first :math:`\Delta`, in the units of the unknown. Default: the norm of the start, or the distance at which
+        the value would vanish along the gradient.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
@@ -81,32 +86,33 @@ class TrustRegionNewtonCG(Descent):
     max_steps: int = field(default=5000, metadata={"static": True})
 
     superlinear = True
-    adaptive = True
+    knows_errors = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
-    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Region:
-        """Return a move of no length: the first trial is the start itself."""
-        del problem, args
-        inf, zero = infinity(x), trees.zeros_like(x)
-        nothing = jnp.zeros_like(inf)
-        return Region(jnp.zeros((), bool), zero, zero, zero, inf, nothing, nothing)
+    def start_model(self, problem: AnyProblem, x: Tree, scales: Tree, args: tuple[Tree, ...]) -> Conjugate:
+        """Return conjugate gradients that have not begun."""
+        del problem, scales, args
+        zero, nothing = trees.zeros_like(x), jnp.zeros((), trees.real_dtype(x))
+        return Conjugate(jnp.zeros((), bool), zero, zero, zero, nothing, nothing, nothing, nothing + 1, nothing)
 
-    def step(self, problem: Composed, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
         return jax.lax.cond(
-            state.memory.solving,
-            lambda: (x, state._replace(memory=self._product(problem, x, state, args))),
-            lambda: Descent.step(self, problem, x, state, *args),
+            state.model.solving,
+            lambda: (x, self._product(problem, x, state, args)),
+            lambda: TrustRegion.step(self, problem, x, state, *args),
         )
 
-    def _product(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> Region:
-        """Take one iteration of the conjugate gradients."""
-        memory = state.memory
-        radius, squared, d, z = memory.radius, memory.squared, memory.direction, memory.move
-        product = jax.jvp(lambda u: problem.gradient(u, *args), (x,), (d,))[1]
+    def _product(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> State:
+        """Take one iteration of the conjugate gradients, in scaled variables."""
+        now, scale = state.model, lambda v: jax.tree.map(jnp.multiply, state.scaling, v)
+        # the first radius is known once the gradient at the start is
+        search = jnp.where(now.count == 0, self.begin_search(1.0, state, -now.squared), state.search)
+        radius, squared, d, z = search[2], now.squared, now.direction, now.move
+        product = scale(jax.jvp(lambda u: problem.gradient(u, *args), (x,), (scale(d),))[1])
         finite = trees.all_finite(product)
         product = trees.where(finite, product, trees.zeros_like(product))
         dot = lambda a, b: trees.vdot(a, b).astype(radius.dtype)
@@ -121,52 +127,61 @@ class TrustRegionNewtonCG(Descent):
         boundary = ~bends | (plain >= reach)
         # As in other methods the coefficients are constants of differentiation: the derivative follows the recurrence.
         length = jax.lax.stop_gradient(jnp.where(boundary, reach, plain))
-        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, memory.residual)
+        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, now.residual)
         new = dot(residual, residual)
-        size = jnp.sqrt(dot(state.gradient, state.gradient))
+        size = trees.norm(self.scaled_gradient(state)).astype(radius.dtype)
         # (3): as exactly as the gradient is small compared with the largest one, so that convergence is superlinear
-        steepest = _units.Units.of(state.scales).steepest
-        share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
-        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (memory.count + 1 >= trees.size(x))
+        share = jnp.sqrt(size / jnp.where(now.steepest > 0, now.steepest, 1))
+        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (now.count + 1 >= trees.size(x))
         # (2): beta = growth
         growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
-        return Region(~done, move, residual, trees.axpy(growth, d, trees.neg(residual)), radius, new, memory.count + 1)
+        seen = jnp.maximum(now.seen, jnp.where(bends, dd / jnp.where(bends, curvature, 1), 0))
+        model = Conjugate(
+            ~done,
+            move,
+            residual,
+            trees.axpy(growth, d, trees.neg(residual)),
+            new,
+            now.count + 1,
+            jax.lax.stop_gradient(seen),
+            jnp.where(done, jnp.maximum(seen, FORGETTING * now.soft), now.soft),
+            now.steepest,
+        )
+        slope = jax.lax.stop_gradient(dot(self.scaled_gradient(state), move))
+        return state._replace(model=model, direction=move, search=search.at[1].set(slope))
 
-    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
-        """Return the end of the move."""
-        del problem
-        return trees.add(x, state.memory.move), state.memory.move
+    def predicted(self, state: State, move: Tree) -> Any:
+        """Return the decrease that the model predicts of a multiple of the last move."""
+        # H z = residual - g
+        gradient, t = self.scaled_gradient(state), self.bracket(state).trial
+        bent = trees.vdot(state.model.move, trees.sub(state.model.residual, gradient)).astype(t.dtype)
+        return -(trees.vdot(gradient, move).astype(t.dtype) + 0.5 * t**2 * bent)
 
-    def judge(self, memory: Region, trial: Trial) -> Ruling:
-        """Return whether the decrease is what the model predicts; the radius follows, and the move, if it is not."""
-        before, z = trial.before, memory.move
-        dot = lambda a, b: trees.vdot(a, b).astype(memory.radius.dtype)
-        slope, length = dot(before.gradient, z), jnp.sqrt(trial.products.ss)
-        # (4): -m(z) = predicted, g + H z = residual
-        rho = ratio(trial, -0.5 * (slope + dot(z, memory.residual)))
-        fits = rho > DECREASE
-        # (5): a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
-        parabola = -0.5 * slope / (trial.value - before.value - slope)
-        shorter = jnp.where((parabola > 0.1) & (parabola < 0.5), parabola, jnp.where(parabola >= 0.5, 0.5, 0.1))
-        shorter = jax.lax.stop_gradient(shorter)
-        grown = jnp.where(length > 0.9 * memory.radius, 2.5 * memory.radius, memory.radius)
-        radius = jnp.where(rho > 0.75, grown, jnp.where(rho < 0.25, 0.5 * length, memory.radius))
-        radius = jax.lax.stop_gradient(jnp.where(fits, radius, shorter * length))
-        bent = trees.axpy(shorter, trees.sub(memory.residual, before.gradient), before.gradient)
-        return Ruling(fits, memory._replace(move=trees.scale(shorter, z), residual=bent, radius=radius))
+    def aim(self, problem: Composed, x: Tree, state: State, pair: Pair, now: Outcome, args: tuple[Tree, ...]) -> Aim:
+        """Return conjugate gradients that begin at a new point."""
+        del problem, x, args
+        old, accept, gradient = state.model, now.accept, now.gradient
+        zero, nothing = trees.zeros_like(gradient), jnp.zeros_like(old.count)
+        move, residual, direction = trees.where(
+            accept, (zero, gradient, trees.neg(gradient)), (old.move, old.residual, old.direction)
+        )
+        squared = jnp.where(accept, pair.products.gg, old.squared).astype(old.squared.dtype)
+        steepest = jnp.maximum(old.steepest, jax.lax.stop_gradient(now.slope))
+        model = Conjugate(
+            accept,
+            move,
+            residual,
+            direction,
+            squared,
+            jnp.where(accept, nothing, old.count),
+            jnp.where(accept, nothing, old.seen),
+            old.soft,
+            steepest,
+        )
+        no = jnp.zeros((), bool)
+        return Aim(model, state.direction, -squared, jnp.ones_like(squared), no, now.failed, old.steepest > 0)
 
-    def propose(
-        self, problem: AnyProblem, memory: Region, trial: Trial, verdict: Verdict, args: tuple[Tree, ...]
-    ) -> Proposal:
-        """Return conjugate gradients that begin at a new point, or the shorter move."""
-        del problem, args
-        accept, gradient = verdict.accept, trial.gradient
-        # a first move to zero would end where an even function is stationary, be it a maximum
-        start = 0.93 * natural_length(trial.value, trial.extent, trial.size) if self.radius is None else self.radius
-        start = jax.lax.stop_gradient(jnp.asarray(start, memory.radius.dtype))
-        radius = jnp.where(trial.first, start, memory.radius)
-        fresh = trees.zeros_like(gradient), gradient, trees.neg(gradient)
-        vectors = trees.where(accept, fresh, (memory.move, memory.residual, memory.direction))
-        squared, count = jnp.where(accept, trial.products.gg, memory.squared), jnp.where(accept, 0, memory.count)
-        move, residual, direction = vectors
-        return Proposal(Region(accept, move, residual, direction, radius, squared, count), verdict.exhausted)
+    def newton_step(self, model: Conjugate, direction: Tree, pair: Pair, gradient: Tree) -> Tree:
+        """Return the estimate of the error by the largest inverse curvature of the last products."""
+        del direction
+        return softest_step(model.soft, pair, gradient)

@@ -20,7 +20,7 @@ vector is lower, ``x`` is a saddle point. The random vector is for gradients tha
 
 **An unbounded direction.** A function that has its infimum at infinity, such as :math:`e^{-x}`, has a gradient that
 vanishes as well. Let :math:`v = x - x_0` be the way from the start, and ``q`` its elements without positive curvature,
-:math:`v_i (H v)_i \le \delta (f(x_0) - f(x))`, where :math:`\delta` is rtol, but from :math:`10^{-4}` to
+:math:`v_i (H v)_i \le \delta (f(x_0) - f(x))`, where :math:`\delta` is ten times rtol, but from :math:`10^{-4}` to
 :math:`10^{-2}`. Where the way of these elements has lowered the objective by :math:`\Delta = f(x - q) - f(x)`, and the
 objective is no higher at :math:`x + q`, and a Newton step along ``q`` is a visible part of it,
 :math:`-g \cdot q \ge \epsilon^{1/4} q \cdot H q` (at a minimum it is as short as the tolerance is small), the way is
@@ -434,7 +434,7 @@ def _loose(f: Any, way: Tree, parts: Tree, rtol: Any) -> Tree:
 
     What a solver may leave by its tolerance is none: in single precision that is more than :data:`NOTHING`.
     """
-    nothing = jnp.clip(rtol, NOTHING, LEFT[0]) * (f[_START] - f[_HERE])
+    nothing = jnp.clip(MISSED * rtol, NOTHING, LEFT[0]) * (f[_START] - f[_HERE])
     return jax.tree.map(lambda v, part: jnp.where(part <= nothing, v, 0), way, parts)
 
 

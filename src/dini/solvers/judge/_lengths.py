@@ -13,7 +13,6 @@ from ...protocols import Composed
 from ...scaling import linearized
 from ...trees import Scalar, Tree
 from ._margins import PROBE, gradient_rounding
-from ._units import Units
 
 
 def natural_length(value: Any, size: Any, slope: Scalar) -> Any:
@@ -37,17 +36,6 @@ def probe_length(value: Any, size: Any, slope: Scalar, eps: Any, elements: Any) 
     share = elements / jnp.where(whole > 0, whole, 1)
     share = jnp.where(share > 0, jnp.clip(share, eps**0.25, 1), 1)
     return eps**PROBE * share * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
-
-
-def cold_length(scales: Units, size: Any, slope: Scalar) -> Any:
-    """Return the step size along minus a gradient of norm ``slope`` where there is no model of the curvature.
-
-    It is the inverse curvature of the last steps, if one is known. The step is at most as long as ``size``, the norm of
-    the point, or as the norm of the starting point, if that is larger.
-    """
-    far = jnp.maximum(size, scales.origin)
-    own = jnp.where(far > 0, far, 1) / jnp.where(slope > 0, slope, 1)
-    return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
 
 
 def contracting_length(

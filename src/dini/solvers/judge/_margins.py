@@ -11,8 +11,6 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ...trees import Scalar
-
 _OFF = frozenset(filter(None, os.environ.get("DINI_WITHOUT", "").split(",")))
 
 #: the tests that can be turned off, and their purpose
@@ -25,13 +23,6 @@ JUDGEMENTS = {
     "unseen": "no step may be along the smallest curvature: the tolerance is a tenth of the estimate",
     "leaps": "after a very long step, the stopping test waits for a further step",
     "gradient_rounding": "a change of the gradient below its rounding error gives no curvature",
-    "probe": "the first step, which only estimates the curvature, need not meet the method's rule",
-    "start_is_solution": "where the first step shows that the start is a solution, the start is returned",
-    "solved": "a point that meets the stopping test need not meet the method's rule",
-    "value_slack": "below a relative difference of sqrt(eps) / 100 of values, slopes decide",
-    "shown": "a step whose change of the value is below rounding is accepted where the gradient decreases",
-    "decrease_is_rounding": "a method that stalls has converged where the remaining decrease is rounding",
-    "patience": "a method ends after many steps without progress",
 }
 if unknown := sorted(_OFF - JUDGEMENTS.keys()):
     raise ValueError(f"DINI_WITHOUT must name some of {', '.join(JUDGEMENTS)}: given {', '.join(unknown)}.")
@@ -66,24 +57,8 @@ CANCELED = 30
 STIFF = 0.9
 #: the constant of Armijo's condition
 DECREASE = 1e-4
-#: the constant of Wolfe's curvature condition, where the values along a line are not informative
-CURVATURE = 0.9
-#: the number of Newton steps without progress after which one with a negligible predicted decrease is the last
-IDLE = 1
 #: the number of accepted steps without progress after which a method has stalled
 PATIENCE = 50
-
-
-def lost_patience(idle: Scalar, steps: Scalar) -> Any:
-    """Return whether a method has stalled: ``idle`` is the number of steps without progress, ``steps`` that of all.
-
-    On an ill-conditioned function the norm of the gradient increases and decreases. Near a solution the changes of the
-    value are below rounding, and there may be hundreds of steps between two steps with progress. So steps without
-    progress may be up to a quarter of all steps.
-    """
-    if off("patience"):
-        return jnp.zeros((), bool)
-    return (idle >= PATIENCE) & (4 * idle >= steps)
 
 
 def gradient_rounding(eps: Any) -> Any:
@@ -96,23 +71,9 @@ def relative_rounding(value: Any) -> Any:
     return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
 
-def value_slack(value: Any) -> Any:
-    """Return the difference of values below which a line search uses slopes in place of values.
-
-    This is larger than :func:`relative_rounding`: a value that is small by cancellation, such as a sum of squares whose
-    residuals are small relative to the data, has lost more digits than the slopes. Hager and Zhang ("A new conjugate
-    gradient method with guaranteed descent and an efficient line search", 2005) use a millionth of the value. The
-    number here is sufficient in double precision where the data are 100,000 times as large as the residuals.
-    """
-    if off("value_slack"):
-        return relative_rounding(value)
-    return jnp.maximum(relative_rounding(value), 1e-2 * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value))
-
-
 def doubtful_difference(value: Any) -> Any:
     """Return the difference of values below which the gradient at the new point decides, in place of values.
 
-    This may be larger than :func:`value_slack`, which must prevent a line search from accepting increases: after a step
-    that was too long the next gradient is larger, at any difference of values.
+    After a step that was too long the next gradient is larger, at any difference of values.
     """
     return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)

@@ -47,7 +47,6 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
-from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import inner_products, vdot
 from ._margins import CANCELED, LONG, PROBE, ROUNDING, STIFF, UNSEEN, gradient_rounding, off
@@ -247,45 +246,6 @@ def diverging(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
     return farthest & (vanished | ((now.origin > 0) & (eps**2 * size > now.origin)))
 
 
-def decrease_is_rounding(scales: jax.Array, value: Any, error: Scalar) -> Any:
-    r"""Return whether the remaining decrease, :math:`\tau \|g\|^2 / 2`, is below the rounding of the value.
-
-    For a long step that estimate is not valid.
-    """
-    if off("decrease_is_rounding"):
-        return jnp.zeros((), bool)
-    now = Units.of(scales)
-    drowns = 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
-    known = now.work > 0
-    here = jnp.where(known, 0.5 * now.slope * (now.slope / jnp.where(known, now.work, 1)), 0)
-    rounding = (0.5 * now.soft * error**2 <= drowns) & (here <= drowns)
-    return rounding & (now.soft * error <= LONG * now.extent)
-
-
-def ending(
-    scales: jax.Array,
-    point: tuple[Any, Any, Any],
-    eps: Any,
-    *,
-    status: Any,
-    accept: Any,
-    stalled: Any,
-    tiny: Any = False,
-    held: Any = False,
-) -> jax.Array:
-    """Return the status after a step; a point that bounds have ``held`` does not diverge.
-
-    ``point`` is the value, the norm and the error of the last accepted point. A method that has ``stalled``, or whose
-    step has become ``tiny``, has converged where the remaining decrease is below rounding.
-    """
-    value, size, error = point
-    done = decrease_is_rounding(scales, value, error)
-    status = jnp.where(stalled, jnp.where(done, Status.CONVERGED, Status.STALLED), status)
-    status = jnp.where(tiny, jnp.where(done, Status.CONVERGED, Status.STEP_TOO_SMALL), status)
-    runs = accept & ~jnp.asarray(held) & diverging(scales, size, error, eps)
-    return jnp.where(runs, Status.DIVERGED, status).astype(jnp.int32)
-
-
 def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Scalar, eps: Any) -> jax.Array:
     r"""Return the estimates after an evaluation, where the error is a distance in the units of the unknown.
 
@@ -315,11 +275,6 @@ def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Sc
     known = jnp.where(near, here, 0)
     new = old._replace(scale=known, rounding=ROUNDING * eps * known, origin=origin)
     return new.packed(scales.dtype)
-
-
-def evened(sizes: Tree) -> Tree:
-    """Return powers of two near the sizes of elements: division by them is exact."""
-    return jax.tree.map(lambda c: jnp.exp2(jnp.round(jnp.log2(c))), sizes)
 
 
 def units_of(sizes: Tree) -> Tree:

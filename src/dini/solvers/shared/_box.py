@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ... import trees
-from ...protocols import AnyProblem
+from ... import scaling, trees
+from ...protocols import AnyProblem, Composed, Minimization
 from ...sets._boxes import bounds_of, has_bounds
 from ...trees import Tree
 from .._base import Solver
+from ._line_method import LineMethod, State
 
 
 class Box(NamedTuple):
@@ -49,39 +49,6 @@ def projected_gradient(x: Tree, gradient: Tree, lower: Any, upper: Any, curvatur
     up, down = (jnp.where(room == 0, 0, room * curvature) for room in (up, down))
     # NaN passes
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
-
-
-def left_of_gradient(
-    problem: AnyProblem, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, above: Any
-) -> Tree:
-    """Return what bounds leave of a gradient, zero at a solution; the gradient itself where there are none.
-
-    What the room to a bound counts is seen from the last ``move`` and the ``change`` of the gradient along it, with
-    their ``products``, where it is ``above`` rounding errors: at most that curvature, and infinity for elements that
-    have not moved.
-    """
-    constraint = problem.constraint
-    if constraint is None:
-        return gradient
-    overall = jnp.sqrt(products.yy / jnp.where(products.ss > 0, products.ss, 1))
-
-    def one(x: Any, g: Any, low: Any, high: Any, s: Any, y: Any) -> Any:
-        still = (s == 0) | ~above
-        curvature = jnp.where(still, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(still, 1, jnp.abs(s)), overall))
-        return projected_gradient(x, g, jnp.where(low <= high, low, jnp.nan), high, curvature)
-
-    return jax.tree.map(one, point, gradient, *bounds_of(constraint, point), move, change)
-
-
-def held(problem: AnyProblem, point: Tree, gradient: Tree) -> Any:
-    """Return whether there is a bound wherever a gradient leads down."""
-    constraint = problem.constraint
-    if constraint is None:
-        return jnp.zeros((), bool)
-    free = lambda g, low, high: jnp.any(jnp.isinf(jnp.where(g > 0, low, high)) & (g != 0))
-    return ~functools.reduce(
-        jnp.logical_or, jax.tree.leaves(jax.tree.map(free, gradient, *bounds_of(constraint, point)))
-    )
 
 
 def box_of(problem: AnyProblem, x: Tree) -> Box:
@@ -120,3 +87,24 @@ class BoxSolver(Solver):
                 f"{self.name} takes bounds on each element (dini.sets Box, NonNegative, Hypercube, LInfBall, and "
                 f"products of them): given {constraint.name} of {problem.name}. Use ProjectedGradient."
             )
+
+
+class BoxLineMethod(BoxSolver, LineMethod):
+    """Base of the methods that search along directions within bounds."""
+
+    def begin(self, problem: Minimization, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> Any:
+        """Return the state before the first step; scales are powers of two, so that bounds are met exactly."""
+        return super().begin(problem, x, None if scales is None else scaling.evened(scales), args)
+
+    def trial(self, problem: Minimization, x: Tree, state: State, share: Any) -> tuple[Tree, Tree]:
+        """Return the point at a multiple of the direction, within the bounds, and the move in scaled variables."""
+        box, d = box_of(problem, x), flatten(state.scaling)
+        point = box.unravel(box.project(flatten(x) + d * (share * flatten(state.direction))))
+        return point, jax.tree.map(lambda new, u, c: (new - u) / c, point, x, state.scaling)
+
+    def forces(self, problem: Composed, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return what the bounds leave of the gradient, in both units."""
+        box, d = box_of(problem, x), flatten(state.scaling)
+        inside = flatten(x) / d, d * flatten(state.gradient), box.lower / d, box.upper / d
+        left = -projected_gradient(*inside, 1.0)
+        return box.unravel(left / d), box.unravel(left)

@@ -78,7 +78,7 @@ def scales_of(problem: VariationalInequality, x: Tree, args: tuple[Tree, ...]) -
 
     found = jax.lax.fori_loop(0, ROUNDS, finer, ones)
     top = trees.max_abs(found)
-    return jax.tree.map(lambda c: jnp.exp2(jnp.round(jnp.log2(c / top.astype(c.dtype)))), found)
+    return scaling.evened(jax.tree.map(lambda c: c / top.astype(c.dtype), found))
 
 
 def _coupled(constraint: Set, scales: Tree) -> Any:

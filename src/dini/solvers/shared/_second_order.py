@@ -1,0 +1,123 @@
+r"""What methods share whose directions come from the Hessian at the point.
+
+The direction from a new point is computed at the beginning of a step, since the last point needs none: a full Newton
+step :math:`s` to it, which has reduced the gradient by a factor :math:`\theta`, leaves an error of about
+
+.. math:: \max(\theta\,|s|, |s|^2), \qquad (1)
+
+the latter relative to the point, if :math:`\theta \le 1/2`. Where the gradient has become rounding of what it was,
+:math:`\theta \le \epsilon^{3/4}`, the function is quadratic, and :math:`\theta\,|s|` is left. Without such a step, the
+error is that of the last point, :math:`|s|`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ...protocols import Composed, Minimization
+from ...status import Status
+from ...trees import Tree
+from ...verification._minimum import relative
+from ._line_method import Aim, LineMethod, Outcome, Pair, State
+from ._line_search import Halving, LineSearch
+
+#: a Newton step is successful where it reduces the gradient to this fraction
+WORKED = 0.5
+#: the power of the unit roundoff to which a gradient falls in one step only where the function is quadratic
+QUADRATIC = 0.75
+
+
+class Newton(NamedTuple):
+    """The model: whether there is a direction from the point, the left side of the stopping test, and the rest.
+
+    ``matrix`` is what the method keeps of the Hessian.
+    """
+
+    ready: Any
+    far: Any
+    matrix: Any
+
+
+def reduction(pair: Pair) -> Any:
+    r"""Return :math:`\theta`, the factor by which a trial has changed the norm of the gradient."""
+    products = pair.products
+    old = products.gg - 2 * products.yg + products.yy
+    return jnp.sqrt(products.gg / jnp.where(old > 0, old, 1))
+
+
+class SecondOrder(LineMethod):
+    """Base of the methods whose directions come from the Hessian at the point: what is left is :meth:`direction`."""
+
+    superlinear = True
+    knows_errors = True
+    patience = 20
+    #: whether (1) holds, and not only the first part of it
+    quadratic: ClassVar[bool] = True
+
+    @property
+    def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The search that tests trials."""
+        return Halving()
+
+    def matrix(self, problem: Composed, x: Tree) -> Any:
+        """Return what is kept of the Hessian, before the first step."""
+        raise NotImplementedError
+
+    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+        """Return the direction from the point in the user's units, its slope, and what is kept of the Hessian."""
+        raise NotImplementedError
+
+    def moved(self, problem: Composed, x: Tree, step: Tree) -> Tree:
+        """Return the move of a step from the point, shorter where there are bounds; both in the user's units."""
+        del problem, x
+        return step
+
+    def start_model(self, problem: Composed, x: Tree, scales: Tree, args: tuple[Tree, ...]) -> Newton:
+        """Return the model before the first step."""
+        del scales, args
+        return Newton(jnp.zeros((), bool), jnp.full((), jnp.inf, trees.real_dtype(x)), self.matrix(problem, x))
+
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+        """Evaluate the function at one trial point; from a new point, compute the direction before."""
+        due = ~state.model.ready & (state.progress[0] > 0)
+        state = jax.lax.cond(due, lambda: self._directed(problem, x, state, args), lambda: state)
+        return super().step(problem, x, state, *args)
+
+    def _directed(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> State:
+        step, slope, matrix = self.direction(problem, x, state, args)
+        move = self.moved(problem, *jax.lax.stop_gradient((x, step)))
+        far = relative(move, jax.lax.stop_gradient(x), state.extent, state.scaling).astype(state.error.dtype)
+        begun = self.begin_search(1.0, state, jax.lax.stop_gradient(slope).astype(state.error.dtype))
+        sound = trees.all_finite(step)
+        return state._replace(
+            model=Newton(jnp.ones((), bool), far, matrix),
+            direction=jax.tree.map(jnp.divide, step, state.scaling),
+            search=begun,
+            status=jnp.where(sound, state.status, Status.SINGULAR).astype(jnp.int32),
+        )
+
+    def aim(self, problem: Composed, x: Tree, state: State, pair: Pair, now: Outcome, args: tuple[Tree, ...]) -> Aim:
+        """Return the model, which is to be made again after a move; the slope shows what is left to gain."""
+        del problem, x, args
+        model = state.model._replace(ready=state.model.ready & ~now.accept)
+        slope = pair.last.slope * jnp.where(now.accept, reduction(pair) ** 2, 1)
+        no = jnp.zeros((), bool)
+        return Aim(model, state.direction, slope, jnp.ones_like(slope), no, now.failed, ~no)
+
+    def far(self, x: Tree, state: State, extent: Tree, pair: Pair, now: Outcome) -> Any:
+        """Return the estimate (1) of the error after a full step, else that of the last point."""
+        move = jax.tree.map(jnp.multiply, state.scaling, jax.lax.stop_gradient(pair.move))
+        whole, left = relative(move, x, extent, state.scaling), reduction(pair)
+        squared = jnp.where(self.quadratic & (left > trees.eps(x) ** QUADRATIC), whole**2, 0)
+        after = jnp.where(left <= WORKED, jnp.maximum(squared, left * whole), whole)
+        after = after if self.quadratic else whole
+        return jnp.where(now.accept & self.full(state, pair) & ~pair.first, after, state.model.far)
+
+    def full(self, state: State, pair: Pair) -> Any:
+        """Return whether the trial was a full step."""
+        del state
+        return pair.last.trial == 1
