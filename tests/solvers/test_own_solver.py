@@ -185,7 +185,7 @@ def test_a_solver_that_must_not_keep_its_point_says_so_and_stays_so():
 
 
 def test_old_names_of_hooks_are_refused():
-    with pytest.raises(TypeError, match="Mine defines untested.*Rename it to fixed_steps"):
+    with pytest.raises(TypeError, match=r"Mine defines untested.*Rename it to fixed_steps"):
         type("Mine", (dini.Solver,), {"untested": lambda self: self})
     assert type("Mine", (dini.Solver,), {"fixed_steps": lambda self: self})
     # a method that is no hook of a plain solver may have any name

@@ -18,6 +18,7 @@ from ._base import solver
 from .shared._box import Box, BoxLineMethod, box_of, flatten, projected_gradient
 from .shared._definite import descent, solve_positive
 from .shared._line_method import State
+from .shared._line_search import Backtracking, LineSearch
 from .shared._second_order import SecondOrder
 
 #: coordinates within this share of their root mean square of a bound may be active
@@ -40,8 +41,8 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
     ``F``. The variables are :math:`u_i = x_i / d_i`, with the scales of :class:`LBFGS`, rounded to powers of two: the
     room :math:`\epsilon` is :math:`\|P(u - \nabla_u f) - u\|`, or a thousandth of the coordinates' root mean square, if
     that is less. The direction solves the Newton system of the free coordinates (with the absolute eigenvalues where it
-    is indefinite) and is a gradient step in the active ones, :math:`\eta = 1`. Trials are (3) with ``t`` halved from one
-    until (4) holds; each trial is one step. At a nondegenerate solution the active set becomes constant and the
+    is indefinite) and is a gradient step in the active ones, :math:`\eta = 1`. Trials are (3) with ``t`` shortened from
+    one until (4) holds; each trial is one step. At a nondegenerate solution the active set becomes constant and the
     convergence is quadratic. The error is the norm of :math:`(P(u - \nabla_u f) - u) / d`, what the bounds leave of the
     gradient; the length of the last step says how far the point is from the solution.
 
@@ -75,6 +76,11 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
+
+    @property
+    def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The search that tests trials: to bounds, steps of nearly singular matrices may be very long."""
+        return Backtracking()
 
     def matrix(self, problem: AnyProblem, x: Tree) -> Any:
         """Return which coordinates are free: all."""
@@ -110,15 +116,15 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
         d: jax.Array,
         args: tuple[Tree, ...],
     ) -> jax.Array:
-        hessian = linear.Linearized(lambda u: flatten(problem.gradient(box.unravel(u), *args)), x)
         # (2): in scaled variables curvatures are about one, eta = 1
-        steepest = -(d**2) * gradient
+        slopes = lambda u: d * flatten(problem.gradient(box.unravel(d * u), *args))
+        hessian, scaled = linear.Linearized(slopes, x / d), d * gradient
         if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:
             matrix = materialize(hessian, x)[0]
             both = free[:, None] & free[None, :]
-            step = -solve_positive(jnp.where(both, matrix, jnp.diag(1 / d**2)), gradient)[0]
+            step = -solve_positive(jnp.where(both, matrix, jnp.eye(x.size, dtype=x.dtype)), scaled)[0]
             # of a Hessian that is zero, or not finite, the gradient is left
-            return jnp.where(free & jnp.all(jnp.isfinite(step)), step, steepest)
+            return d * jnp.where(free & jnp.all(jnp.isfinite(step)), step, -scaled)
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
-        step = descent(reduced, jnp.where(free, gradient, 0), "positive definite", self.linear_solver)
-        return jnp.where(free, step, steepest)
+        step = descent(reduced, jnp.where(free, scaled, 0), "positive definite", self.linear_solver)
+        return d * jnp.where(free, step, -scaled)

@@ -53,11 +53,11 @@ class TrustRegionNewtonCG(TrustRegion):
         \end{aligned}
 
     All of this is in the variables :math:`x_i / d_i`, with the scales of :class:`LBFGS` (ones, if a ``radius`` is
-    given). The move minimizes the model (1) by conjugate gradients (2), which stop at (3), with the largest norm ``G`` of a
-    gradient so far, at the boundary, or along a direction of negative curvature there. The radius follows the ratio (4)
-    of actual to predicted decrease; a move that is rejected is shortened (5), to a half or less but a tenth at least,
-    which needs no new products. Only Hessian-vector products are computed. A step of the solver is one product or one
-    evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
+    given). The move minimizes the model (1) by conjugate gradients (2), which stop at (3), with the largest norm ``G``
+    of a gradient so far, at the boundary, or along a direction of negative curvature there. The radius follows the
+    ratio (4) of actual to predicted decrease; a move that is rejected is shortened (5), to a half or less but a tenth
+    at least, which needs no new products. Only Hessian-vector products are computed. A step of the solver is one
+    product or one evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
