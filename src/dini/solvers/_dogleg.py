@@ -129,16 +129,16 @@ class Dogleg(TrustRegion, SecondOrder):  # pyright: ignore[reportIncompatibleVar
             state = state._replace(model=state.model._replace(matrix=legs._replace(hessian=hessian, count=count)))
         return super().aim(problem, x, state, pair, now, args)
 
-    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> Any:
         """Return the Newton point of the path (1)."""
         legs, dtype = state.model.matrix, state.model.matrix.newton.dtype
         gradient, d = (ravel_pytree(v)[0].astype(dtype) for v in (self.scaled_gradient(state), state.scaling))
         if self.hessian == "exact":
             exact = linear.Linearized(lambda u: problem.gradient(u, *args), x)
             matrix = materialize(exact, x)[0].astype(dtype) * d[:, None] * d[None, :]
-            model, newton = model_positive(matrix, gradient)
+            model, newton, exact = model_positive(matrix, gradient)
         else:
-            model = legs.hessian
+            model, exact = legs.hessian, jnp.ones((), bool)
             newton = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))
@@ -148,7 +148,7 @@ class Dogleg(TrustRegion, SecondOrder):  # pyright: ignore[reportIncompatibleVar
         bend = dot(gradient, dot(model, gradient))
         steepest = -(dot(gradient, gradient) / jnp.where(bend > 0, bend, 1)) * gradient
         step = ravel_pytree(x)[1]((-d * newton).astype(ravel_pytree(x)[0].dtype))
-        return step, -dot(gradient, newton), Legs(model, legs.count, steepest, -newton)
+        return step, -dot(gradient, newton), exact & ~lost, Legs(model, legs.count, steepest, -newton)
 
 
 def _bfgs(

@@ -124,7 +124,8 @@ class LBFGSB(BoxLineMethod, QuasiNewton):
         model = _forget(model, worn)._replace(longest=jax.lax.stop_gradient(longest))
         slope = dot(gradient, direction)
         stuck = now.failed & (old.count == 0)
-        return Aim(model, box.unravel(direction), slope, jnp.ones_like(slope), fresh, stuck, model.count > 0)
+        known = (state.progress[1] > 0) | (model.count > 0)
+        return Aim(model, box.unravel(direction), slope, jnp.ones_like(slope), fresh, stuck, known)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         r"""Return what quasi-Newton methods tell, and :math:`\theta` of scaled variables as ``curvature``."""

@@ -111,10 +111,10 @@ class Newton(SecondOrder):
             return Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
         return None
 
-    def direction(self, problem: Composed, x: Tree, state: Any, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+    def direction(self, problem: Composed, x: Tree, state: Any, args: tuple[Tree, ...]) -> Any:
         """Return Newton's direction (2)."""
-        step, factor = self._direction(problem, x, state.gradient, args)
-        return step, trees.vdot(state.gradient, step), factor
+        step, factor, exact = self._direction(problem, x, state.gradient, args)
+        return step, trees.vdot(state.gradient, step), exact, factor
 
     def _factorizes(self, problem: AnyProblem, x: Tree) -> bool:
         return _minimizes(problem) and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
@@ -124,18 +124,20 @@ class Newton(SecondOrder):
         """Whether Hessians are sparse matrices with a declared pattern."""
         return getattr(self.linear_solver, "by_nonzeros", False)
 
-    def _direction(self, problem: Composed, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+    def _direction(self, problem: Composed, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
         matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
             # (2)
             hessian, flat, unravel = materialize(matvec, residual)
-            solution, factor = solve_positive(hessian, flat)
-            return unravel(-solution), factor
+            solution, factor, definite = solve_positive(hessian, flat)
+            return unravel(-solution), factor, definite
         if self._by_nonzeros:
             pattern = self.linear_solver.pattern
             pattern.require_square(trees.size(x), type(self.linear_solver).__name__)
-            return sparse_descent(matvec, residual, self.linear_solver, self._nonzeros(problem, x, residual, args))
-        return descent(matvec, residual, problem.structure, self.linear_solver), None
+            nonzeros = self._nonzeros(problem, x, residual, args)
+            step, factor = sparse_descent(matvec, residual, self.linear_solver, nonzeros)
+            return step, factor, factor.known
+        return descent(matvec, residual, problem.structure, self.linear_solver), None, True
 
     def _nonzeros(self, problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> Any:
         """Return the Hessian's nonzeros as the objective gives them, ``None`` if it does not."""

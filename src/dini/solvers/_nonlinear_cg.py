@@ -80,9 +80,9 @@ class NonlinearCG(QuasiNewton):
     max_steps: int = field(default=5000, metadata={"static": True})
     line_search: LineSearch = field(default=HagerZhang(), metadata={"static": True})
 
-    # without a model of the Hessian, slopes among rounding are no sign of the end; after 50 such steps some solves are
+    # without a model of the Hessian, slopes among rounding are no sign of the end; after 200 such steps some solves are
     # still to converge
-    patience = 200
+    patience = 500
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -18,7 +18,6 @@ from ._base import solver
 from .shared._box import Box, BoxLineMethod, box_of, flatten, projected_gradient
 from .shared._definite import descent, solve_positive
 from .shared._line_method import State
-from .shared._line_search import Backtracking, LineSearch
 from .shared._second_order import SecondOrder
 
 #: coordinates within this share of their root mean square of a bound may be active
@@ -41,7 +40,7 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
     ``F``. The variables are :math:`u_i = x_i / d_i`, with the scales of :class:`LBFGS`, rounded to powers of two: the
     room :math:`\epsilon` is :math:`\|P(u - \nabla_u f) - u\|`, or a thousandth of the coordinates' root mean square, if
     that is less. The direction solves the Newton system of the free coordinates (with the absolute eigenvalues where it
-    is indefinite) and is a gradient step in the active ones, :math:`\eta = 1`. Trials are (3) with ``t`` shortened from
+    is indefinite) and is a gradient step in the active ones, :math:`\eta = 1`. Trials are (3) with ``t`` halved from
     one until (4) holds; each trial is one step. At a nondegenerate solution the active set becomes constant and the
     convergence is quadratic. The error is the norm of :math:`(P(u - \nabla_u f) - u) / d`, what the bounds leave of the
     gradient; the length of the last step says how far the point is from the solution.
@@ -77,11 +76,6 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    @property
-    def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The search that tests trials: to bounds, steps of nearly singular matrices may be very long."""
-        return Backtracking()
-
     def matrix(self, problem: AnyProblem, x: Tree) -> Any:
         """Return which coordinates are free: all."""
         del problem
@@ -92,7 +86,7 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
         box, flat = box_of(problem, x), flatten(x)
         return box.unravel(box.project(flat + flatten(step)) - flat)
 
-    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
+    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> Any:
         """Return the direction (2), and the slope of the free and the active coordinates along it (4)."""
         box, d = box_of(problem, x), flatten(state.scaling)
         place, gradient = flatten(x), flatten(state.gradient)
@@ -102,9 +96,9 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
         # (1): epsilon = near; ~free is A
         low, high = place <= box.lower + near, place >= box.upper - near
         free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
-        step = self._direction(problem, box, place, gradient, free, d, args)
+        step, exact = self._direction(problem, box, place, gradient, free, d, args)
         along = jnp.where(free, step, box.project(place + step) - place)
-        return box.unravel(step), dot(gradient, along), free
+        return box.unravel(step), dot(gradient, along), exact, free
 
     def _direction(
         self,
@@ -115,16 +109,18 @@ class ProjectedNewton(BoxLineMethod, SecondOrder):
         free: jax.Array,
         d: jax.Array,
         args: tuple[Tree, ...],
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, Any]:
         # (2): in scaled variables curvatures are about one, eta = 1
         slopes = lambda u: d * flatten(problem.gradient(box.unravel(d * u), *args))
         hessian, scaled = linear.Linearized(slopes, x / d), d * gradient
         if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:
             matrix = materialize(hessian, x)[0]
             both = free[:, None] & free[None, :]
-            step = -solve_positive(jnp.where(both, matrix, jnp.eye(x.size, dtype=x.dtype)), scaled)[0]
+            held = jnp.where(both, matrix, jnp.eye(x.size, dtype=x.dtype))
+            solution, _, definite = solve_positive(held, scaled)
             # of a Hessian that is zero, or not finite, the gradient is left
-            return d * jnp.where(free & jnp.all(jnp.isfinite(step)), step, -scaled)
+            known = jnp.all(jnp.isfinite(solution))
+            return -d * jnp.where(free & known, solution, scaled), definite & known
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
         step = descent(reduced, jnp.where(free, scaled, 0), "positive definite", self.linear_solver)
-        return d * jnp.where(free, step, -scaled)
+        return d * jnp.where(free, step, -scaled), True

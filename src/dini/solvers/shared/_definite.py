@@ -42,12 +42,12 @@ class Factor(NamedTuple):
     known: jax.Array
 
 
-def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor | None]:
-    """Solve with a symmetric matrix; return its factor as well, where that was made by LAPACK."""
+def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor | None, jax.Array]:
+    """Solve with a symmetric matrix; return its factor as well, where LAPACK made one, and whether it is definite."""
     matrix = 0.5 * (matrix + matrix.T)
     definite, solve, factor = _factorized(matrix)
     modified = lambda _: _modified(~definite, matrix)[1](b)
-    return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor
+    return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor, definite
 
 
 def descent(matvec: Any, gradient: Tree, structure: Structure, solver: Any) -> Any:
@@ -127,8 +127,8 @@ def inverse_positive(matrix: jax.Array) -> jax.Array:
     return 0.5 * (inverse + inverse.T)
 
 
-def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a symmetric matrix, changed where it is not positive definite, and what it maps to ``b``."""
+def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return a symmetric matrix, changed where it is not positive definite, what it maps to ``b``, and if it is."""
     matrix = 0.5 * (matrix + matrix.T)
     definite, solve, _ = _factorized(matrix)
 
@@ -136,7 +136,8 @@ def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Arra
         absolute, solve = _modified(~definite, matrix)
         return absolute, solve(b)
 
-    return jax.lax.cond(definite, lambda _: (matrix, solve(b)), modified, None)
+    model, solution = jax.lax.cond(definite, lambda _: (matrix, solve(b)), modified, None)
+    return model, solution, definite
 
 
 def _factorized(matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], Factor | None]:

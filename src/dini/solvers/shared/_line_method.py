@@ -98,8 +98,8 @@ class Outcome(NamedTuple):
 class Aim(NamedTuple):
     """A direction in scaled variables with its slope, and the first multiple of it to try.
 
-    ``fresh`` says that they are new, ``stuck`` that there is no other direction, ``known`` that the model has seen
-    curvatures.
+    ``fresh`` says that they are new, ``stuck`` that there is no other direction, ``known`` that the
+    step estimates the error.
     """
 
     model: Any
@@ -272,12 +272,11 @@ class LineMethod(Solver):
         # (2)
         far = jax.lax.stop_gradient(self.far(x, old, extent, pair, now))
         error = trees.sized_norm(force).astype(dtype)
-        known = (old.progress[1] > 0) | aim.known
-        shown = known & (far > 0) & jnp.isfinite(far)
+        shown = aim.known & (far > 0) & jnp.isfinite(far)
         scale = jnp.where(shown, UNSEEN * error / jnp.where(far > 0, far, 1), 0)
         # after a long move the rounding of a gradient says nothing: the next point may be as far away
         short = (far <= LONG) & (trees.sqrt(pair.products.ss) <= LONG * now.size)
-        rounded = known & short & (now.slope <= ROUNDING * eps * now.size)
+        rounded = ((old.progress[1] > 0) | aim.known) & short & (now.slope <= ROUNDING * eps * now.size)
         scales = jnp.stack([scale, jnp.where(rounded, error, 0)]).astype(dtype)
         # where nothing is left to gain beyond rounding, a search that fails has ended at a solution
         slope = jnp.where(now.accept | self.knows_errors, slope, -(now.slope**2))

@@ -129,7 +129,7 @@ class QuasiNewton(LineMethod):
         length = self.cold_length(problem, x, state, pair, now, args)
         length = jnp.where(cold, length, self.first_trial(pair.last, model, slope))
         length = jnp.where(cold & accept & now.rests, pair.last.trial, length)
-        stuck, known = now.failed & (old.count == 0), model.count > 0
+        stuck, known = now.failed & (old.count == 0), (state.progress[1] > 0) | (model.count > 0)
         return Aim(self.forget(model, restart), direction, slope, length, accept | restart, stuck, known)
 
     def cold_length(self, problem: Any, x: Tree, state: State, pair: Pair, now: Outcome, args: Any) -> Any:

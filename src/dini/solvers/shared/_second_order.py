@@ -5,7 +5,7 @@ step :math:`s` to it, which has reduced the gradient by a factor :math:`\theta`,
 
 .. math:: \max(\theta\,|s|, |s|^2), \qquad (1)
 
-the latter relative to the point, if :math:`\theta \le 1/2`. Where the gradient has become rounding of what it was,
+the latter relative to the point, if :math:`\theta \le 1/10`. Where the gradient has become rounding of what it was,
 :math:`\theta \le \epsilon^{3/4}`, the function is quadratic, and :math:`\theta\,|s|` is left. Without such a step, the
 error is that of the last point, :math:`|s|`.
 """
@@ -22,31 +22,36 @@ from ...protocols import Composed, Minimization
 from ...status import Status
 from ...trees import Tree
 from ...verification._minimum import relative
-from ._line_method import Aim, LineMethod, Outcome, Pair, State
+from ._line_method import Aim, LineMethod, Outcome, Pair, State, size_of
 from ._line_search import Halving, LineSearch
 
 #: a Newton step is successful where it reduces the gradient to this fraction
-WORKED = 0.5
+WORKED = 0.1
 #: the power of the unit roundoff to which a gradient falls in one step only where the function is quadratic
 QUADRATIC = 0.75
+#: a first trial is no longer than so many times the point, or the gradient step: nearly singular matrices have longer
+#: ones
+FARTHEST = 1e4
 
 
 class Newton(NamedTuple):
     """The model: whether there is a direction from the point, the left side of the stopping test, and the rest.
 
-    ``matrix`` is what the method keeps of the Hessian.
+    ``exact`` says that the direction is a Newton step: that of an indefinite Hessian, which is changed, says nothing of
+    the error. ``matrix`` is what the method keeps of the Hessian.
     """
 
     ready: Any
     far: Any
+    exact: Any
     matrix: Any
 
 
 def reduction(pair: Pair) -> Any:
     r"""Return :math:`\theta`, the factor by which a trial has changed the norm of the gradient."""
-    products = pair.products
-    old = products.gg - 2 * products.yg + products.yy
-    return jnp.sqrt(products.gg / jnp.where(old > 0, old, 1))
+    now, change = jax.lax.stop_gradient((pair.gradient, pair.change))
+    old = trees.sized_norm(trees.sub(now, change))
+    return trees.sized_norm(now) / jnp.where(old > 0, old, 1)
 
 
 class SecondOrder(LineMethod):
@@ -67,8 +72,8 @@ class SecondOrder(LineMethod):
         """Return what is kept of the Hessian, before the first step."""
         raise NotImplementedError
 
-    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any]:
-        """Return the direction from the point in the user's units, its slope, and what is kept of the Hessian."""
+    def direction(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Tree, Any, Any, Any]:
+        """Return the direction from the point in the user's units, its slope, if it is exact, and what is kept."""
         raise NotImplementedError
 
     def moved(self, problem: Composed, x: Tree, step: Tree) -> Tree:
@@ -79,7 +84,8 @@ class SecondOrder(LineMethod):
     def start_model(self, problem: Composed, x: Tree, scales: Tree, args: tuple[Tree, ...]) -> Newton:
         """Return the model before the first step."""
         del scales, args
-        return Newton(jnp.zeros((), bool), jnp.full((), jnp.inf, trees.real_dtype(x)), self.matrix(problem, x))
+        no, far = jnp.zeros((), bool), jnp.full((), jnp.inf, trees.real_dtype(x))
+        return Newton(no, far, no, self.matrix(problem, x))
 
     def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one trial point; from a new point, compute the direction before."""
@@ -88,14 +94,18 @@ class SecondOrder(LineMethod):
         return super().step(problem, x, state, *args)
 
     def _directed(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> State:
-        step, slope, matrix = self.direction(problem, x, state, args)
+        step, slope, exact, matrix = self.direction(problem, x, state, args)
         move = self.moved(problem, *jax.lax.stop_gradient((x, step)))
         far = relative(move, jax.lax.stop_gradient(x), state.extent, state.scaling).astype(state.error.dtype)
-        begun = self.begin_search(1.0, state, jax.lax.stop_gradient(slope).astype(state.error.dtype))
+        direction = jax.tree.map(jnp.divide, step, state.scaling)
+        length, steepest = trees.norms(*jax.lax.stop_gradient((direction, self.forces(problem, x, state)[1])))
+        reach = FARTHEST * jnp.maximum(size_of(x, state.scaling), steepest)
+        length = jnp.minimum(1, reach / jnp.where(length > 0, length, 1)).astype(state.error.dtype)
+        begun = self.begin_search(length, state, jax.lax.stop_gradient(slope).astype(state.error.dtype))
         sound = trees.all_finite(step)
         return state._replace(
-            model=Newton(jnp.ones((), bool), far, matrix),
-            direction=jax.tree.map(jnp.divide, step, state.scaling),
+            model=Newton(jnp.ones((), bool), far, jnp.asarray(exact), matrix),
+            direction=direction,
             search=begun,
             status=jnp.where(sound, state.status, Status.SINGULAR).astype(jnp.int32),
         )
@@ -106,7 +116,7 @@ class SecondOrder(LineMethod):
         model = state.model._replace(ready=state.model.ready & ~now.accept)
         slope = pair.last.slope * jnp.where(now.accept, reduction(pair) ** 2, 1)
         no = jnp.zeros((), bool)
-        return Aim(model, state.direction, slope, jnp.ones_like(slope), no, now.failed, ~no)
+        return Aim(model, state.direction, slope, jnp.ones_like(slope), no, now.failed, model.exact)
 
     def far(self, x: Tree, state: State, extent: Tree, pair: Pair, now: Outcome) -> Any:
         """Return the estimate (1) of the error after a full step, else that of the last point."""
