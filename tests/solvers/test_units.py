@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import dini
 from dini import penalties, sets
@@ -281,3 +282,53 @@ def test_a_start_beside_a_solution_with_zeros(solver):
     # what is one already stays so, but for its rounding
     assert (error[:2] <= 1.01 * np.linalg.norm(offs[:2], axis=1)).all()
     assert (error <= 3e-8).all()
+
+
+def _nonnegative():
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((12, 5))
+    b = A @ np.maximum(rng.standard_normal(5), 0) + 0.3 * rng.standard_normal(12)
+    return A, b, scipy.optimize.nnls(A, b)[1] ** 2 / 2
+
+
+NONNEGATIVE = _nonnegative()
+#: objective, start, bounds, and the minimum: problems 45, 3 and 4 of Hock and Schittkowski, and least squares
+BOUNDED = {
+    "product": (lambda u: 2 - jnp.prod(u) / 120, [0.5] * 5, ([0] * 5, [1, 2, 3, 4, 5]), 1.0),
+    "nearly flat": (lambda u: u[1] + 1e-5 * (u[1] - u[0]) ** 2, [10, 1], ([-np.inf, 0], [np.inf] * 2), 0.0),
+    "linear element": (lambda u: (u[0] + 1) ** 3 / 3 + u[1], [1.125, 0.125], ([1, 0], [np.inf] * 2), 8 / 3),
+    "nonnegative": (
+        lambda u: 0.5 * jnp.sum((jnp.asarray(NONNEGATIVE[0], u.dtype) @ u - jnp.asarray(NONNEGATIVE[1], u.dtype)) ** 2),
+        [0] * 5,
+        ([0] * 5, [np.inf] * 5),
+        NONNEGATIVE[2],
+    ),
+}
+
+
+@pytest.mark.by_default("product-ProjectedNewton-float32", "product-LBFGSB-float64")
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("solver", [dini.LBFGSB(), dini.ProjectedNewton()], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounds_in_units_of_each_element(name, solver, dtype):
+    """In whatever units value and elements are, the same minimum is found within bounds."""
+    fun, start, bounds, minimum = BOUNDED[name]
+    n = len(start)
+    lower, upper = (jnp.asarray(bound, dtype) for bound in bounds)
+    unlike = 10.0 ** np.linspace(-3, 3, n)
+    settings = [(1, np.ones(n)), (1e6, np.ones(n)), (1e-6, np.ones(n)), (1, 1e3 * np.ones(n)), (1, 1e-3 * np.ones(n))]
+    settings += [(1, unlike), (1, unlike[::-1]), (1e6, unlike)]
+    scale, unit = (jnp.asarray(np.stack(part), dtype) for part in zip(*settings, strict=True))
+
+    @jax.jit
+    @jax.vmap
+    def solved(c, unit):
+        scaled = lambda x, c, unit: c * fun(x / unit)
+        box = sets.Box(lower * unit, upper * unit)
+        x = jnp.asarray(start, dtype) * unit
+        found = dini.minimize(scaled, x, c, unit, constraint=box, solver=solver, on_failure="ignore")
+        return found.value / c, found.status
+
+    value, status = solved(scale, unit)
+    assert (status == dini.Status.CONVERGED).all(), status
+    np.testing.assert_allclose(value, minimum, atol=1e-6 if dtype == jnp.float64 else 1e-4)
