@@ -126,6 +126,9 @@ class LineMethod(Solver):
     #: a method has stalled after so many steps without a smaller gradient, while the value could show no decrease
     patience: ClassVar[float] = math.inf
 
+    #: the largest left side of (2) where the rounding of the gradient ends a solve
+    short: ClassVar[float] = LONG
+
     #: whether the error of a point is known also where a trial from there was not accepted
     knows_errors: ClassVar[bool] = False
 
@@ -275,7 +278,7 @@ class LineMethod(Solver):
         shown = aim.known & (far > 0) & jnp.isfinite(far)
         scale = jnp.where(shown, UNSEEN * error / jnp.where(far > 0, far, 1), 0)
         # after a long move the rounding of a gradient says nothing: the next point may be as far away
-        short = (far <= LONG) & (trees.sqrt(pair.products.ss) <= LONG * now.size)
+        short = (far <= self.short) & (trees.sqrt(pair.products.ss) <= LONG * now.size)
         rounded = ((old.progress[1] > 0) | aim.known) & short & (now.slope <= ROUNDING * eps * now.size)
         scales = jnp.stack([scale, jnp.where(rounded, error, 0)]).astype(dtype)
         # where nothing is left to gain beyond rounding, a search that fails has ended at a solution

@@ -3,11 +3,13 @@ r"""What methods share whose directions come from the Hessian at the point.
 The direction from a new point is computed at the beginning of a step, since the last point needs none: a full Newton
 step :math:`s` to it, which has reduced the gradient by a factor :math:`\theta`, leaves an error of about
 
-.. math:: \max(\theta\,|s|, |s|^2), \qquad (1)
+.. math:: \max(\theta\,|s|, |s|^2, q^2 |s|), \qquad (1)
 
-the latter relative to the point, if :math:`\theta \le 1/10`. Where the gradient has become rounding of what it was,
-:math:`\theta \le \epsilon^{3/4}`, the function is quadratic, and :math:`\theta\,|s|` is left. Without such a step, the
-error is that of the last point, :math:`|s|`.
+with lengths relative to the point, and the ratio :math:`q` of this Newton step to the shortest one before: where steps
+converge quadratically, the next one is :math:`q^2` times this one, and in a bent valley :math:`q` is about one. That is
+so if :math:`\theta \le 1/10`. Where the gradient has become rounding of what it was, :math:`\theta \le \epsilon^{3/4}`,
+the function is quadratic, and :math:`\theta\,|s|` is left. Without such a step, the error is that of the last point,
+:math:`|s|`.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ FARTHEST = 1e4
 class Newton(NamedTuple):
     """The model: whether there is a direction from the point, the left side of the stopping test, and the rest.
 
-    ``exact`` says that the direction is a Newton step: that of an indefinite Hessian, which is changed, says nothing of
-    the error. ``matrix`` is what the method keeps of the Hessian.
+    ``exact`` says that the direction is a Newton step: that of an indefinite Hessian, which is changed, says
+    nothing of the error. ``least`` is the smallest ``far`` of the points before. ``matrix`` is what is kept of the
+    Hessian.
     """
 
     ready: Any
     far: Any
+    least: Any
     exact: Any
     matrix: Any
 
@@ -59,6 +63,8 @@ class SecondOrder(LineMethod):
 
     superlinear = True
     knows_errors = True
+    # Newton steps know the error well: in single precision, narrow valleys have gradients of rounding far from the end
+    short = 1e-3
     patience = 20
     #: whether (1) holds, and not only the first part of it
     quadratic: ClassVar[bool] = True
@@ -85,7 +91,7 @@ class SecondOrder(LineMethod):
         """Return the model before the first step."""
         del scales, args
         no, far = jnp.zeros((), bool), jnp.full((), jnp.inf, trees.real_dtype(x))
-        return Newton(no, far, no, self.matrix(problem, x))
+        return Newton(no, far, far, no, self.matrix(problem, x))
 
     def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one trial point; from a new point, compute the direction before."""
@@ -102,9 +108,9 @@ class SecondOrder(LineMethod):
         reach = FARTHEST * jnp.maximum(size_of(x, state.scaling), steepest)
         length = jnp.minimum(1, reach / jnp.where(length > 0, length, 1)).astype(state.error.dtype)
         begun = self.begin_search(length, state, jax.lax.stop_gradient(slope).astype(state.error.dtype))
-        sound = trees.all_finite(step)
+        sound, least = trees.all_finite(step), jnp.minimum(state.model.least, state.model.far)
         return state._replace(
-            model=Newton(jnp.ones((), bool), far, jnp.asarray(exact), matrix),
+            model=Newton(jnp.ones((), bool), far, least, jnp.asarray(exact), matrix),
             direction=direction,
             search=begun,
             status=jnp.where(sound, state.status, Status.SINGULAR).astype(jnp.int32),
@@ -122,8 +128,9 @@ class SecondOrder(LineMethod):
         """Return the estimate (1) of the error after a full step, else that of the last point."""
         move = jax.tree.map(jnp.multiply, state.scaling, jax.lax.stop_gradient(pair.move))
         whole, left = relative(move, x, extent, state.scaling), reduction(pair)
-        squared = jnp.where(self.quadratic & (left > trees.eps(x) ** QUADRATIC), whole**2, 0)
-        after = jnp.where(left <= WORKED, jnp.maximum(squared, left * whole), whole)
+        share = jnp.maximum(whole, (whole / state.model.least) ** 2)
+        share = jnp.where(left > trees.eps(x) ** QUADRATIC, jnp.maximum(left, share), left)
+        after = jnp.where(left <= WORKED, jnp.minimum(share, 1) * whole, whole)
         after = after if self.quadratic else whole
         return jnp.where(now.accept & self.full(state, pair) & ~pair.first, after, state.model.far)
 
