@@ -168,12 +168,14 @@ def _bfgs(
 
 def _path(steepest: jax.Array, newton: jax.Array, radius: jax.Array) -> jax.Array:
     """Return where the path over both points leaves the ball, or its end."""
-    leg = newton - steepest
-    short, cross, long = dot(steepest, steepest), dot(steepest, leg), dot(leg, leg)
-    room = jnp.maximum(radius**2 - short, 0)
+    # lengths in units of the radius, whose squares neither overflow nor underflow
+    unit = jax.lax.stop_gradient(jnp.where(radius > 0, radius, 1))
+    start, leg = steepest / unit, (newton - steepest) / unit
+    short, cross, long = dot(start, start), dot(start, leg), dot(leg, leg)
+    room = jnp.maximum(1 - short, 0)
     # (2): t = room / (cross + root), the positive root of |steepest + t leg| = radius
     root = jnp.sqrt(jnp.maximum(cross**2 + long * room, jnp.finfo(radius.dtype).tiny))
-    along = steepest + jax.lax.stop_gradient(room / (cross + root)) * leg
-    cut = jax.lax.stop_gradient(radius / jnp.sqrt(jnp.maximum(short, jnp.finfo(radius.dtype).tiny))) * steepest
-    inside = dot(newton, newton) <= radius**2
-    return jnp.where(inside, newton, jnp.where(short >= radius**2, cut, along))
+    along = steepest + jax.lax.stop_gradient(room / (cross + root)) * (newton - steepest)
+    cut = jax.lax.stop_gradient(1 / jnp.sqrt(jnp.maximum(short, jnp.finfo(radius.dtype).tiny))) * steepest
+    inside = dot(newton / unit, newton / unit) <= 1
+    return jnp.where(inside, newton, jnp.where(short >= 1, cut, along))

@@ -119,9 +119,10 @@ class TrustRegionNewtonCG(TrustRegion):
         curvature, zd, dd, zz = dot(d, product), dot(z, d), dot(d, d), dot(z, z)
         bends = curvature > 0
         # how far it is along d to the boundary
-        room = jnp.maximum(radius**2 - zz, 0)
-        reach = room / (zd + jnp.sqrt(jnp.maximum(zd**2 + dd * room, jnp.finfo(radius.dtype).tiny)))
-        reach = jnp.where(dd > 0, reach, 0)
+        room, long = jnp.maximum(radius**2 - zz, 0), jnp.sqrt(jnp.where(dd > 0, dd, 1))
+        along = zd / long
+        reach = room / (along + jnp.sqrt(jnp.maximum(along**2 + room, jnp.finfo(radius.dtype).tiny)))
+        reach = jnp.where(dd > 0, reach / long, 0)
         # (2): alpha = plain, r'r = squared
         plain = squared / jnp.where(bends, curvature, 1)
         boundary = ~bends | (plain >= reach)
