@@ -214,4 +214,4 @@ def test_the_guard_sees_what_it_is_for(guarded):
     state = solver.init(dini.Minimize(fun), START)
     read = eval("lambda state: state.progress[3]", {"__name__": "dini_jaxopt"})
     read(state)
-    assert guarded == ["dini_jaxopt reads dini.solvers.shared._quasi_newton.State.progress"]
+    assert guarded == ["dini_jaxopt reads dini.solvers.shared._line_method.State.progress"]

@@ -72,7 +72,7 @@ def test_small_matrices_of_any_scale_and_rank(dtype, size):
     for values in ([1, -1, 1e-3, -1e-3], [1, -0.5, 0, 1e-12], [0, 0, 0, 0], [-1, -1, -1, -1]):
         unit = (basis * np.array(values)) @ basis.T
         matrix = jnp.asarray(size * unit, dtype)
-        model, solution = model_positive(matrix, jnp.ones(4, dtype))
+        model, solution, _ = model_positive(matrix, jnp.ones(4, dtype))
         got = np.linalg.eigvalsh(np.asarray(model, np.float64)) / size
         np.testing.assert_allclose(got, np.linalg.eigvalsh(absolute(unit)), atol=4 * eps)
         assert np.all(got > 0) or not any(values)

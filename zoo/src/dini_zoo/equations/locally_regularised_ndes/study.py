@@ -42,7 +42,7 @@ INITIAL, STRONG, STIFFNESS = "initial step", "unbiased, strong", "stiffness"
 class Settings:
     """The settings of the experiment."""
 
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (20, 21, 22)
     """Of the first weights, the batches, and the random times."""
     steps: int = 400
     batch: int = 128
