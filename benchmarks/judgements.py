@@ -125,14 +125,6 @@ OWN = {
     "separable": (separable, [0.1, 0.1, 0.1, 0.1]),
 }
 ENDLESS = ("falls", "separable")
-#: tests that fail without a judgement of which these functions may need nothing
-HELD = {
-    "value_slack": "test_least_squares_that_nearly_interpolate[NonlinearCG-0.01]",
-    "leaps": "test_no_minimum[NonlinearCG-float32]",
-    "gradient_rounding": "test_no_minimum[NonlinearCG-float32]",
-    "decrease_is_rounding": "test_newton_ends_where_the_gradient_is_rounding",
-    "patience": "test_single_precision_ends_at_its_rounding_level[NonlinearCG]",
-}
 
 
 def _half_square(residuals):
@@ -254,8 +246,7 @@ def ledger(args):
             rows.append([name or "(nothing)", solver, precision, *map(str, found[:3]), share, str(changed), said])
             told = bool(name)
             print(rows[-1], file=sys.stderr, flush=True)
-        holds = f"; held by `{HELD[name]}`" if name in HELD else ""
-        idle += [f"`{name}` ({JUDGEMENTS[name]}{holds})"] if name and not told else []
+        idle += [f"`{name}` ({JUDGEMENTS[name]})"] if name and not told else []
     header = [
         "without",
         "solver",
