@@ -75,7 +75,7 @@ LEFT_OUT = {
     "_newton._WORTHWHILE": "size from which on one of two equal computations costs less",
     "_newton._FEW_COLORS": "size from which on one of two equal computations costs less",
     "_nonlinear_interior_point._WORTHWHILE": "size from which on one of two equal computations costs less",
-    "judge._residuals._DENSE": "size from which on one of two equal computations costs less",
+    "shared._residual_solver._DENSE": "size from which on one of two equal computations costs less",
 }
 KINDS = ("right", "wrong", "failed")
 #: steps that change by less than this share are the same

@@ -38,6 +38,22 @@ def test_imports_go_down(path):
             assert LEVEL[name] < LEVEL[own] or own == "__init__", f"{path.name} on floor {own} imports {name} above it"
 
 
+def test_packages_within_a_package_do_not_import_one_another():
+    """Of two packages side by side, as `solvers/judge` and `solvers/shared`, one at most imports the other."""
+    edges = set()
+    for path in SOURCE.rglob("*.py"):
+        parts = ("dini", *path.relative_to(SOURCE).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = parts[: len(parts) - node.level]
+                names = [(node.module or "").split(".")[0]] if node.module else [alias.name for alias in node.names]
+                beside = [name for name in names if (SOURCE.parent / Path(*base) / name).is_dir()]
+                inside = parts[len(base)] if len(parts) > len(base) + 1 else None
+                edges |= {(base, inside, name) for name in beside if inside not in (None, name) and len(base) > 1}
+    assert edges
+    assert not {(base, a, b) for base, a, b in edges if (base, b, a) in edges}
+
+
 def test_the_page_has_the_floors():
     text = PAGE.read_text()
     assert page(text) == text, "run python tests/house/floors.py"

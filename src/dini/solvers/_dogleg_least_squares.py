@@ -12,8 +12,8 @@ from .. import trees
 from ..protocols import AnyProblem
 from ..trees import Tree
 from ._base import solver
-from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
 from .shared._residual_model import Model, Space
+from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 from .shared._structured_secant import Secant
 
 

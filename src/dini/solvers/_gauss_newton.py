@@ -21,10 +21,10 @@ from ..verification._residuals import NEARLY_NOTHING, PROMISE
 from ._base import Solver, infinity, running, solver
 from .judge import _newton_steps
 from .judge._margins import DECREASE, SHORT, doubtful_difference, relative_rounding
-from .judge._residual_units import diverging, doubted, failed_by_rounding, known, promised_beyond, stalled_at_solution
-from .judge._residuals import default_algebra
 from .judge._units import Units
 from .shared._residual_model import ALGEBRA, Space
+from .shared._residual_solver import default_algebra
+from .shared._residual_units import diverging, doubted, failed_by_rounding, known, promised_beyond, stalled_at_solution
 
 
 class State(NamedTuple):

@@ -13,8 +13,8 @@ from ..checks.settings import require_choice, require_positive
 from ..protocols import AnyProblem
 from ..trees import Scalar, Tree
 from ._base import solver
-from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
 from .shared._residual_model import Model, Space
+from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 from .shared._structured_secant import Secant
 
 

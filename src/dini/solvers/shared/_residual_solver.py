@@ -19,12 +19,12 @@ from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ...verification._residuals import NEARLY_NOTHING, PROMISE
 from .._base import Solver, infinity, running
-from ..shared._residual_model import ALGEBRA, Model, Point, Space
-from ..shared._structured_secant import Secant
-from . import _newton_steps
-from ._margins import DECREASE, PATIENCE, SHORT, doubtful_difference, relative_rounding
+from ..judge import _newton_steps
+from ..judge._margins import DECREASE, PATIENCE, SHORT, doubtful_difference, relative_rounding
+from ..judge._units import Units
+from ._residual_model import ALGEBRA, Model, Point, Space
 from ._residual_units import diverging, doubted, failed_by_rounding, kept, known, promised_beyond, stalled_at_solution
-from ._units import Units
+from ._structured_secant import Secant
 
 #: radius of the first trust region, in units of the scaled starting point
 FIRST_RADIUS = 100.0

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from ...trees import Scalar, Tree
 from ...trees.products import largest, summed
 from ...verification import _residuals as verification
-from ..shared._residual_model import Space
-from . import _newton_steps
-from ._margins import LONG, NOISE, ROUNDING, relative_rounding
-from ._units import Units
+from ..judge import _newton_steps
+from ..judge._margins import LONG, NOISE, ROUNDING, relative_rounding
+from ..judge._units import Units
+from ._residual_model import Space
 
 #: the estimates for one point: a step from it with more damping does not improve them
 _OF_POINT = ("scale", "rounding", "measure", "decrease", "noise")
