@@ -44,7 +44,7 @@ def test_against_the_absolute_eigenvalues(n):
 
     @jax.jit
     def batch(stack):
-        model, solution = jax.vmap(lambda m: model_positive(m, jnp.asarray(b)))(stack)
+        model, solution, _ = jax.vmap(lambda m: model_positive(m, jnp.asarray(b)))(stack)
         return model, jax.vmap(inverse_positive)(stack), solution
 
     @jax.jit

@@ -82,7 +82,7 @@ class NonlinearCG(QuasiNewton):
 
     # without a model of the Hessian, slopes among rounding are no sign of the end; after 200 such steps some solves are
     # still to converge
-    patience = 500
+    patience = 240
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -288,8 +288,9 @@ class LineMethod(Solver):
         gains = error < least
         least, when = jnp.where(gains, error, least), jnp.where(gains, steps, when)
         judged = aim.fresh | self.knows_errors
-        idle = judged & negligible & (steps - when >= self.patience) & self.stops
-        stalled = jnp.where(aim.stuck & negligible, Status.CONVERGED, Status.STALLED)
+        idle = judged & aim.known & negligible & (steps - when >= self.patience) & self.stops
+        done = negligible & (aim.stuck | self.knows_errors)
+        stalled = jnp.where(done, Status.CONVERGED, Status.STALLED)
         status = jnp.where(aim.stuck | idle, stalled, state.status)
         status = jnp.where(falls_on, Status.DIVERGED, status).astype(jnp.int32)
         return state._replace(

@@ -65,7 +65,8 @@ class SecondOrder(LineMethod):
     knows_errors = True
     # Newton steps know the error well: in single precision, narrow valleys have gradients of rounding far from the end
     short = 1e-3
-    patience = 20
+    # a Newton step that has nothing to gain and leaves no smaller gradient is rounding
+    patience = 1
     #: whether (1) holds, and not only the first part of it
     quadratic: ClassVar[bool] = True
 
