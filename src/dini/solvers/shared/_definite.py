@@ -43,11 +43,16 @@ class Factor(NamedTuple):
 
 
 def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor | None, jax.Array]:
-    """Solve with a symmetric matrix; return its factor as well, where LAPACK made one, and whether it is definite."""
+    """Solve with a symmetric matrix; return its factor too, where LAPACK made one, and if no eigenvalue is negative."""
     matrix = 0.5 * (matrix + matrix.T)
     definite, solve, factor = _factorized(matrix)
-    modified = lambda _: _modified(~definite, matrix)[1](b)
-    return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor, definite
+
+    def modified(_: Any) -> tuple[jax.Array, jax.Array]:
+        _, solve, semidefinite = _modified(~definite, matrix)
+        return solve(b), semidefinite
+
+    solution, semidefinite = jax.lax.cond(definite, lambda _: (solve(b), definite), modified, None)
+    return solution, factor, semidefinite
 
 
 def descent(matvec: Any, gradient: Tree, structure: Structure, solver: Any) -> Any:
@@ -119,7 +124,7 @@ def inverse_positive(matrix: jax.Array) -> jax.Array:
         return dot(half.T, half)
 
     def modified(_: Any) -> jax.Array:
-        values, vectors, scales = _constants(_spectra)(~definite, matrix)
+        values, vectors, scales, _ = _constants(_spectra)(~definite, matrix)
         rows = vectors / scales[:, None]
         return dot(rows / values[None, :], rows.T)
 
@@ -128,16 +133,15 @@ def inverse_positive(matrix: jax.Array) -> jax.Array:
 
 
 def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return a symmetric matrix, changed where it is not positive definite, what it maps to ``b``, and if it is."""
+    """Return a matrix, changed where it is not positive definite, what it maps to ``b``, if no eigenvalue is negative."""
     matrix = 0.5 * (matrix + matrix.T)
     definite, solve, _ = _factorized(matrix)
 
-    def modified(_: Any) -> tuple[jax.Array, jax.Array]:
-        absolute, solve = _modified(~definite, matrix)
-        return absolute, solve(b)
+    def modified(_: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        absolute, solve, semidefinite = _modified(~definite, matrix)
+        return absolute, solve(b), semidefinite
 
-    model, solution = jax.lax.cond(definite, lambda _: (matrix, solve(b)), modified, None)
-    return model, solution, definite
+    return jax.lax.cond(definite, lambda _: (matrix, solve(b), definite), modified, None)
 
 
 def _factorized(matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], Factor | None]:
@@ -169,18 +173,20 @@ def _definite(cholesky: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(jnp.diagonal(cholesky)))
 
 
-def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """Return the matrix with absolute eigenvalues, none near zero, and its solver.
+def _modified(
+    needed: jax.Array, matrix: jax.Array
+) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], jax.Array]:
+    """Return the matrix with absolute eigenvalues, none near zero, its solver, and if no eigenvalue was negative.
 
     Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative.
     """
     if len(matrix) <= FEW:
-        absolute = _constants(_absolute)(needed, matrix)
-        return absolute, _linear(absolute, jnp.asarray(True), eliminated(absolute)[0])
-    values, vectors, scales = _constants(_spectra)(needed, matrix)
+        absolute, semidefinite = _constants(_absolute)(needed, matrix)
+        return absolute, _linear(absolute, jnp.asarray(True), eliminated(absolute)[0]), semidefinite
+    values, vectors, scales, semidefinite = _constants(_spectra)(needed, matrix)
     rows = vectors * scales[:, None]
     half = lambda b: dot(vectors.T, b / scales) / values
-    return dot(rows * values[None, :], rows.T), lambda b: dot(vectors, half(b)) / scales
+    return dot(rows * values[None, :], rows.T), lambda b: dot(vectors, half(b)) / scales, semidefinite
 
 
 def _even(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -196,18 +202,20 @@ def _even(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     return matrix / scales[:, None] / scales[None, :], scales
 
 
-def _spectra(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the absolute eigenvalues, none near zero, the eigenvectors, and the scales of the unknowns."""
+def _spectra(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return absolute eigenvalues, none near zero, eigenvectors, scales of the unknowns, and if none was negative."""
     unit, scales = _even(matrix)
     values, vectors = jnp.linalg.eigh(unit)
-    return jnp.maximum(jnp.abs(values), jnp.finfo(values.dtype).eps ** 0.5), vectors, scales
+    trace = jnp.finfo(values.dtype).eps ** 0.5
+    return jnp.maximum(jnp.abs(values), trace), vectors, scales, jnp.all(values > -trace)
 
 
-def _absolute(matrix: jax.Array) -> jax.Array:
+def _absolute(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     r"""Return :math:`A \operatorname{sign}(A)` and a trace of the identity, by Newton and Schulz's iteration.
 
     :math:`X \leftarrow \tfrac12 X (3 I - X^2)` takes each eigenvalue to its sign (Higham, "Functions of matrices",
-    2008, chapter 5); those nearer to zero than the trace need not get there.
+    2008, chapter 5); those nearer to zero than the trace need not get there. Also return if no eigenvalue is
+    negative, by more than a trace.
     """
     eps = float(jnp.finfo(matrix.dtype).eps)
     unit, scales = _even(matrix)
@@ -223,7 +231,9 @@ def _absolute(matrix: jax.Array) -> jax.Array:
     more = lambda now: (now[1] > len(matrix) * eps) & (now[2] < limit)
     start = (unit / len(matrix), jnp.ones((), matrix.dtype), jnp.zeros((), jnp.int32))
     absolute = product(jax.lax.while_loop(more, step, start)[0], unit)
-    return (0.5 * (absolute + absolute.T) + eps**0.5 * eye) * scales[:, None] * scales[None, :]
+    semidefinite = jnp.max(jnp.abs(absolute - unit)) < eps**0.5
+    absolute = (0.5 * (absolute + absolute.T) + eps**0.5 * eye) * scales[:, None] * scales[None, :]
+    return absolute, semidefinite
 
 
 def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:
