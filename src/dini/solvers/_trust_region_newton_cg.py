@@ -87,6 +87,8 @@ class TrustRegionNewtonCG(TrustRegion):
 
     superlinear = True
     knows_errors = True
+    # among rounding, moves may lead around in a circle: one of four points has been seen
+    patience = 20
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
