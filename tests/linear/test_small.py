@@ -203,6 +203,24 @@ def test_little_negative_curvature_in_units_of_each_unknown(n, dtype):
         assert got @ b > 0
 
 
+@pytest.mark.by_default("3-float32")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("n", [3, 8])
+def test_negative_curvature_is_distinguished_from_none(n, dtype):
+    """Of a matrix without full rank a step is Newton's; where an eigenvalue is negative, it is not."""
+    basis = np.linalg.qr(np.random.default_rng(n).standard_normal((n, n)))[0]
+    units = 10.0 ** np.linspace(-3, 3, n)
+
+    @jax.jit
+    def exact(least):
+        values = jnp.asarray(np.linspace(1, 2, n)).at[0].set(least)
+        matrix = ((basis @ jnp.diag(values) @ basis.T) / np.outer(units, units)).astype(dtype)
+        return solve_positive(matrix, jnp.ones(n, dtype))[2], model_positive(matrix, jnp.ones(n, dtype))[2]
+
+    for least, want in ((1, True), (1e-30, True), (0, True), (-0.01, False), (-1, False)):
+        assert exact(least) == (want, want)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("n", [2, 12])
 def test_steps_through_indefinite_hessians_differentiate_in_a_batch(n):

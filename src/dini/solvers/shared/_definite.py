@@ -133,7 +133,7 @@ def inverse_positive(matrix: jax.Array) -> jax.Array:
 
 
 def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return a matrix, changed where it is not positive definite, what it maps to ``b``, if no eigenvalue is negative."""
+    """Return a matrix, changed where it is not definite, what it maps to ``b``, and if no eigenvalue was negative."""
     matrix = 0.5 * (matrix + matrix.T)
     definite, solve, _ = _factorized(matrix)
 
@@ -173,9 +173,7 @@ def _definite(cholesky: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(jnp.diagonal(cholesky)))
 
 
-def _modified(
-    needed: jax.Array, matrix: jax.Array
-) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], jax.Array]:
+def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], jax.Array]:
     """Return the matrix with absolute eigenvalues, none near zero, its solver, and if no eigenvalue was negative.
 
     Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative.
