@@ -246,6 +246,23 @@ def test_run_saves_pictures_and_figures(dini, tmp_path):
     assert "jax" in full["versions"]
 
 
+def test_repeat_adds_the_ranges_of_other_seeds_to_saved_figures(dini, tmp_path):
+    figures = tmp_path / "parabola-fit.json"
+    refused = dini("repeat", "parabola-fit", "--save", str(tmp_path))
+    assert refused.code == 2
+    assert "dini run parabola-fit --save" in refused.err
+    dini("run", "parabola-fit", "--save", str(figures))
+    before = json.loads(figures.read_text())
+    told = dini("repeat", "parabola-fit", "--seeds", "7", "5", "--tiny", "--save", str(tmp_path))
+    assert "\n3 points\n" in told.out
+    assert "missed with 2 of 2" in told.out
+    after = json.loads(figures.read_text())
+    again = after.pop("repetitions")
+    assert after == before
+    assert [one["seed"] for one in again] == [7, 5]
+    assert [one["figures"][0]["verdict"] for one in again] == ["MISSED", "MISSED"]
+
+
 @pytest.mark.parametrize(
     ("path", "reason"), [("picture.doc", "must end in one of"), ("nowhere/picture.png", "does not exist")]
 )
@@ -304,5 +321,5 @@ def test_an_unknown_name_like_no_other_gets_no_suggestion(dini):
 def test_an_unknown_command_gets_those_that_there_are(dini):
     found = dini("ru")
     assert found.code == 2
-    assert "There are: list, run, new, pages." in found.err
+    assert "There are: list, run, repeat, new, pages." in found.err
     assert "dini run NAME" in dini("--help").out

@@ -14,6 +14,7 @@
 | `data` | data sets that need no download, as samples and splits |
 | `pictures` | one palette, one style, bands, bars, mosaics |
 | `results` | a run's results as JSON |
+| `repetitions` | an experiment again with other seeds: ranges of its figures |
 | `registry`, `cli`, `pages`, `new` | finding systems, the command line, generated pages, a new system's skeleton |
 
 Nothing here knows a system.

@@ -1,8 +1,9 @@
-"""The command line: `dini list`, `dini run NAME`, `dini new NAME`, `dini pages`."""
+"""The command line: `dini list`, `dini run NAME`, `dini repeat NAME`, `dini new NAME`, `dini pages`."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -26,6 +27,7 @@ Experiments that show the claims of published methods, built on dini.
   dini list [FIELD]         the systems, a line each; `--full` shows what each does, and its paper
   dini run NAME [OPTIONS]   run one; `dini run NAME --help` shows its options
   dini run all [OPTIONS]    run all of them, or those of a field: `dini run FIELD`
+  dini repeat NAME          run one again with other seeds, and show the range of each figure
   dini new NAME FIELD       lay out a new system that passes the tests
   dini pages                make the README's table from the results that are there
 
@@ -63,7 +65,7 @@ class HowToRun:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says, and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"list": _list, "run": _run, "new": _new, "pages": _pages}
+    commands = {"list": _list, "run": _run, "repeat": _repeat, "new": _new, "pages": _pages}
     if not given or given[0] in ("-h", "--help"):
         print(USAGE, end="")
         sys.exit(0)
@@ -302,6 +304,60 @@ def save(target: Path, name: str, experiment: Any, done: Any) -> list[Path]:
     else:
         experiment.draw(done.result).savefig(target)
     return [target]
+
+
+# repeat
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What to repeat"""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """The system."""
+    seeds: tuple[int, ...] = (20, 21, 22, 23, 24)
+    """One run for each."""
+    tiny: bool = False
+    """Run in seconds, too small to show the claim."""
+    save: Path | None = None
+    """The folder of the figures that `dini run NAME --save FOLDER` has saved: the ranges are added to them."""
+    resume: bool = False
+    """Use what an interrupted run of the same settings has finished."""
+
+
+def _repeat(given: Sequence[str]) -> int:
+    asked = _options(Repeat, given, "repeat", "Run an experiment with other seeds, and show the range of each figure.")
+    from . import repetitions
+    from .experiment import perform
+    from .run import Memory, Run
+
+    entry = registry.find(asked.name)
+    saved = None if asked.save is None else asked.save / f"{entry.name}.json"
+    if saved is not None and not saved.is_file():
+        raise Refusal(f"There is no '{saved}': `dini run {entry.name} --save {asked.save}` makes it.")
+    experiment = entry.load()
+    settings = experiment.settings.tiny() if asked.tiny else experiment.settings()
+    try:
+        runs = [(seed, repetitions.seeded(settings, seed)) for seed in asked.seeds]
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+    console, found = Console(), []
+    _set_up_compilation(HowToRun(tiny=asked.tiny, save=asked.save))
+    for seed, chosen in runs:
+        console.print(f"Seed {seed}", style="bold", highlight=False)
+        memory = Memory(entry.name, chosen, source=entry.source())
+        done = perform(entry.name, experiment, chosen, Run(chosen, console, memory, resume=asked.resume))
+        console.print(done.record.headline, markup=False, highlight=False)
+        found.append(repetitions.Repetition.of(seed, done.record).json())
+    console.print(repetitions.table(found).rich())
+    console.print(repetitions.ranged([one["headline"] for one in found]), style="bold", markup=False, highlight=False)
+    if saved is not None:
+        text = json.dumps(
+            json.loads(saved.read_text(encoding="utf-8")) | {"repetitions": found}, indent=1, ensure_ascii=False
+        )
+        saved.write_text(text + "\n", encoding="utf-8")
+        console.print(f"Saved {saved}.", markup=False, highlight=False, soft_wrap=True)
+    return 0
 
 
 # new, pages

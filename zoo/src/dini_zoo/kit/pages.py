@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .registry import ROOT, Entry, Field, fields
+from .repetitions import ranged, seeds, summary
+from .tables import Alarm
 
 #: The checkout.
 CHECKOUT = ROOT.parents[2]
@@ -41,7 +43,10 @@ def _cell(text: str) -> str:
 
 def _headline(entry: Entry) -> str:
     found = results(entry)
-    return found["headline"] if found else "not run yet"
+    if found is None:
+        return "not run yet"
+    again = found.get("repetitions")
+    return f"{ranged([one['headline'] for one in again])}; seeds: {len(again)}" if again else found["headline"]
 
 
 def _sentence(entry: Entry) -> str:
@@ -88,18 +93,24 @@ def figure_table(entry: Entry) -> str:
     if found is None:
         return f"Not run yet: `dini run {entry.name} --save zoo/results`."
     names = [name for name in ("reference", "paper", "bar") if any(one[name] for one in found["figures"])]
+    again = found.get("repetitions", [])
+    others, column = summary(again), [f"seeds {seeds(again)}"] if again else []
     lines = [
-        "| quantity | ours | " + " | ".join([*names, "verdict"]) + " |",
-        "| :-- " + "| --: " * (len(names) + 1) + "| :-- |",
+        "| quantity | " + " | ".join(["ours", *column, *names, "verdict"]) + " |",
+        "| :-- " + "| --: " * (len(names) + 1 + len(column)) + "| :-- |",
     ]
     for one in found["figures"]:
         verdict = f"**{one['verdict']}**" if one["verdict"] == "MISSED" else one["verdict"]
-        cells = [one["quantity"], one["ours"], *(one[name] for name in names), verdict]
+        spread, missed = others.get(one["quantity"], ("", ""))
+        verdict = "; ".join(filter(None, (verdict, f"**{missed}**" if isinstance(missed, Alarm) else "")))
+        cells = [one["quantity"], one["ours"], *([spread] if again else []), *(one[name] for name in names), verdict]
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     made = found["versions"]
+    repeated = f" and `dini repeat {entry.name}`" if again else ""
     lines += [
         "",
-        f"Made by `dini run {entry.name}` in {_seconds(found)}, with dini {made['dini']} and JAX {made['jax']}. "
+        f"Made by `dini run {entry.name}` in {_seconds(found)}{repeated}, with dini {made['dini']} and "
+        f"JAX {made['jax']}. "
         "Reference: the specification's figure, made with other code.",
     ]
     return "\n".join(lines)

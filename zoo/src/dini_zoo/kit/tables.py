@@ -80,6 +80,8 @@ class Bar:
     high: float = math.inf
     open: bool = False
     """Whether the ends do not belong to it."""
+    around: bool = False
+    """Whether it is around a figure of the specification, which has one seed."""
 
     def holds(self, value: float) -> bool:
         """Whether a figure meets the bar; what is not a number meets none."""
@@ -114,7 +116,7 @@ def between(low: float, high: float) -> Bar:
 def near(reference: float, tolerance: float) -> Bar:
     """The figure must be the reference, up to a relative tolerance."""
     width = tolerance * abs(reference)
-    return Bar(f"to {tolerance:.0e}", reference - width, reference + width)
+    return Bar(f"to {tolerance:.0e}", reference - width, reference + width, around=True)
 
 
 MET, MISSED, ABSENT = "met", "MISSED", "not measured"
