@@ -253,6 +253,12 @@ def test_repeat_adds_the_ranges_of_other_seeds_to_saved_figures(dini, tmp_path):
     assert "dini run parabola-fit --save" in refused.err
     dini("run", "parabola-fit", "--save", str(figures))
     before = json.loads(figures.read_text())
+    other = dini("repeat", "parabola-fit", "--tiny", "--save", str(tmp_path))
+    assert other.code == 2
+    assert "is of other settings" in other.err
+    assert json.loads(figures.read_text()) == before
+    dini("run", "parabola-fit", "--tiny", "--save", str(figures))
+    before = json.loads(figures.read_text())
     told = dini("repeat", "parabola-fit", "--seeds", "7", "5", "--tiny", "--save", str(tmp_path))
     assert "\n3 points\n" in told.out
     assert "missed with 2 of 2" in told.out
@@ -261,6 +267,13 @@ def test_repeat_adds_the_ranges_of_other_seeds_to_saved_figures(dini, tmp_path):
     assert after == before
     assert [one["seed"] for one in again] == [7, 5]
     assert [one["figures"][0]["verdict"] for one in again] == ["MISSED", "MISSED"]
+
+
+@pytest.mark.parametrize("seeds", [(), ("3", "3")])
+def test_repeat_needs_different_seeds(dini, seeds):
+    found = dini("repeat", "parabola-fit", "--tiny", "--seeds", *seeds)
+    assert found.code == 2
+    assert "`--seeds` must be one or more different numbers" in found.err
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,11 @@ def _repeat(given: Sequence[str]) -> int:
         runs = [(seed, repetitions.seeded(settings, seed)) for seed in asked.seeds]
     except ValueError as error:
         raise Refusal(str(error)) from None
+    if not asked.seeds or len(set(asked.seeds)) < len(asked.seeds):
+        raise Refusal(f"`--seeds` must be one or more different numbers: {' '.join(map(str, asked.seeds)) or 'none'}.")
+    before = {} if saved is None else json.loads(saved.read_text(encoding="utf-8"))
+    if saved is not None and not repetitions.same_but_for_the_seed(before["settings"], settings):
+        raise Refusal(f"'{saved}' is of other settings: its figures and the ranges would not belong together.")
     console, found = Console(), []
     _set_up_compilation(HowToRun(tiny=asked.tiny, save=asked.save))
     for seed, chosen in runs:
@@ -352,9 +357,7 @@ def _repeat(given: Sequence[str]) -> int:
     console.print(repetitions.table(found).rich())
     console.print(repetitions.ranged([one["headline"] for one in found]), style="bold", markup=False, highlight=False)
     if saved is not None:
-        text = json.dumps(
-            json.loads(saved.read_text(encoding="utf-8")) | {"repetitions": found}, indent=1, ensure_ascii=False
-        )
+        text = json.dumps(before | {"repetitions": found}, indent=1, ensure_ascii=False)
         saved.write_text(text + "\n", encoding="utf-8")
         console.print(f"Saved {saved}.", markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,12 @@ def seeded(settings: Any, seed: int) -> Any:
         several = "`seeds`: run it with others by `dini run NAME --seeds`" if "seeds" in names else "no seed"
         raise ValueError(f"The experiment must have a setting `seed` or `data_seed` to be repeated: it has {several}.")
     return dataclasses.replace(settings, **replaced)
+
+
+def same_but_for_the_seed(saved: Mapping[str, Any], settings: Any) -> bool:
+    """Return whether settings are those of a saved run, whatever the seed of either."""
+    rest = lambda given: {name: value for name, value in given.items() if name not in FIELDS}
+    return rest(saved) == rest(plain(settings))
 
 
 def ranged(sentences: Sequence[str]) -> str:

@@ -136,8 +136,5 @@ def headline(result: Result) -> str:
     """The one figure that matters."""
     one = result.transport
     gaps = [Estimate.of(ours) for ours in one.learned]
-    least, most = (int(find([gap.mean for gap in gaps])) for find in (np.argmin, np.argmax))
-    return (
-        f"one learned pair of fields: sliced distance {gaps[least]:.3f} (noise {one.levels[least]:g}) to "
-        f"{gaps[most]:.3f} (noise {one.levels[most]:g}), of {len(one.learned[least])} keys"
-    )
+    shown = ", ".join(f"{gap:.3f} (noise {level:g})" for gap, level in zip(gaps, one.levels, strict=True))
+    return f"one learned pair of fields: sliced distance {shown}, of {len(one.learned[0])} keys"

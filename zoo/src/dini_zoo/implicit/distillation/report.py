@@ -6,6 +6,7 @@ figures here that are not measured.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most, between
@@ -79,7 +80,8 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("time, unrolled / implicit, minima", faster, at_least(2), "2.5 to 2.6", PAPER, form=".2g")
     descent = result.descents[IMPLICIT]
     loss, accuracy = float(descent.loss[-1]), float(descent.accuracy[-1])
-    yield Check("training loss", loss, between(0.517, 0.519), 0.518, form=".3f")
+    reproduced = dataclasses.replace(between(0.517, 0.519), around=True)
+    yield Check("training loss", loss, reproduced, 0.518, form=".3f")
     yield Check("test accuracy", accuracy, at_least(0.93), 0.950, form=".3f")
     worse = Bar("less", high=accuracy, open=True)
     yield Check("test accuracy, mean images", result.means[1], worse, 0.905, form=".3f")
